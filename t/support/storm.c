@@ -1,0 +1,116 @@
+#include "config.h"
+
+#include "storm.h"
+
+#include <ferry.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include "support.h"
+
+struct storm {
+    storm_round round;
+    void *arg;
+    int rounds, tasks;
+    pthread_mutex_t lock;
+    ferry_scope *open[STORM_MOST]; /* under lock: the scope of the round that each one is in */
+    int participants;
+    bool over; /* under lock */
+};
+
+struct participant {
+    struct storm *storm;
+    int who;
+};
+
+static void show(struct storm *storm, int who, ferry_scope *scope) {
+    pthread_mutex_lock(&storm->lock);
+    storm->open[who] = scope;
+    pthread_mutex_unlock(&storm->lock);
+}
+
+static int64_t take_part(void *arg) {
+    struct participant *p = arg;
+    unsigned seed = (unsigned)p->who + 1;
+    for (int i = 0; i < p->storm->rounds; i++) {
+        ferry_scope scope = FERRY_SCOPE_INIT;
+        CHECK_INT(ferry_scope_open(&scope, FERRY_FOREVER), 0);
+        show(p->storm, p->who, &scope);
+        p->storm->round(p->storm->arg, p->who, &seed);
+        show(p->storm, p->who, NULL);
+        CHECK_INT(ferry_scope_close(&scope, 0), 0);
+    }
+    return 0;
+}
+
+static void *thread_main(void *arg) {
+    take_part(arg);
+    return NULL;
+}
+
+static int64_t loop_body(void *arg) {
+    struct participant *first = arg;
+    ferry_future *futures[STORM_MOST];
+    int n = first->storm->tasks;
+    for (int i = 0; i < n; i++) {
+        futures[i] = ferry_spawn(take_part, first + i);
+    }
+    for (int i = 0; i < n; i++) {
+        CHECK_INT(ferry_await(futures[i]), 0);
+    }
+    return 0;
+}
+
+static void *loop_main(void *arg) {
+    CHECK_INT(ferry_run_with(loop_body, arg, &(ferry_run_options){.no_signals = true}), 0);
+    return NULL;
+}
+
+static void *cancel_main(void *arg) {
+    struct storm *storm = arg;
+    unsigned seed = 99;
+    for (bool over = false; !over;) {
+        pthread_mutex_lock(&storm->lock);
+        ferry_scope *scope = storm->open[rand_r(&seed) % storm->participants];
+        if (scope != NULL) {
+            ferry_scope_cancel(scope);
+        }
+        over = storm->over;
+        pthread_mutex_unlock(&storm->lock);
+        sched_yield();
+    }
+    return NULL;
+}
+
+void storm_run(int threads, int loops, int tasks, int rounds, storm_round round, void *arg) {
+    struct storm storm = {.round = round,
+                          .arg = arg,
+                          .rounds = rounds,
+                          .tasks = tasks,
+                          .lock = PTHREAD_MUTEX_INITIALIZER,
+                          .participants = threads + loops * tasks};
+    struct participant participants[STORM_MOST];
+    pthread_t running[STORM_MOST];
+    pthread_t canceller;
+    int n = 0;
+
+    for (int i = 0; i < storm.participants; i++) {
+        participants[i] = (struct participant){&storm, i};
+    }
+    for (int i = 0; i < threads; i++) {
+        assert_int_equal(pthread_create(&running[n++], NULL, thread_main, &participants[i]), 0);
+    }
+    for (int i = 0; i < loops; i++) {
+        assert_int_equal(pthread_create(&running[n++], NULL, loop_main,
+                                        &participants[threads + i * tasks]),
+                         0);
+    }
+    assert_int_equal(pthread_create(&canceller, NULL, cancel_main, &storm), 0);
+    for (int i = 0; i < n; i++) {
+        pthread_join(running[i], NULL);
+    }
+    pthread_mutex_lock(&storm.lock);
+    storm.over = true;
+    pthread_mutex_unlock(&storm.lock);
+    pthread_join(canceller, NULL);
+}

@@ -1,0 +1,51 @@
+/* Who waits on a primitive: so that a test goes on when somebody waits, not after a while. */
+#ifndef FERRY_TEST_WAITERS_H
+#define FERRY_TEST_WAITERS_H
+
+#include <stdlib.h>
+
+#include "core.h"
+#include "support.h"
+
+/* How many in the line still wait: neither granted nor cancelled nor timed out. */
+static inline size_t waiters_in(unsigned *lock, void *const *first) {
+    size_t n = 0;
+    ferry__lock(lock);
+    for (struct ferry__waiter *w = *first; w; w = w->next) {
+        if (atomic_load(&w->outcome) == FERRY__WAITING) {
+            n++;
+        }
+    }
+    ferry__unlock(lock);
+    return n;
+}
+
+/* Lets others run until n wait. In a task or in a thread. */
+static inline void until_waiters(unsigned *lock, void *const *first, size_t n) {
+    while (waiters_in(lock, first) != n) {
+        ferry_yield();
+    }
+}
+
+static inline pthread_t start_thread(void *(*fn)(void *), void *arg) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, fn, arg) != 0) {
+        perror("pthread_create");
+        abort();
+    }
+    return thread;
+}
+
+#define WAITERS(object) waiters_in(&(object)->lock, &(object)->first)
+#define UNTIL_WAITERS(object, n) until_waiters(&(object)->lock, &(object)->first, (n))
+
+/* A test whose body is the first task of a loop. */
+#define TASK_TEST(name) \
+    static int64_t name##_body(void *unused); \
+    static void name(void **state) { \
+        (void)state; \
+        assert_int_equal(ferry_run(name##_body, NULL), 0); \
+    } \
+    static int64_t name##_body(__attribute__((unused)) void *unused)
+
+#endif
