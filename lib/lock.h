@@ -1,0 +1,28 @@
+/* The inner lock of every primitive, and sleeping on a word: see lock.c. */
+#ifndef FERRY__LOCK_H
+#define FERRY__LOCK_H
+
+#include <stdint.h>
+
+#include "clock.h"
+
+/* Sleeps while *word == seen, until `deadline` at most; may return early. */
+void ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline);
+void ferry__futex_wake(uint32_t *word, int count);
+
+void ferry__lock_slow(unsigned *lock);
+void ferry__unlock_slow(unsigned *lock);
+
+/* 0 free, 1 held, 2 held and somebody may sleep. Held for a few instructions, never across a call-out. */
+static inline void ferry__lock(unsigned *lock) {
+    unsigned free = 0;
+    if (!__atomic_compare_exchange_n(lock, &free, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        ferry__lock_slow(lock);
+}
+
+static inline void ferry__unlock(unsigned *lock) {
+    if (__atomic_exchange_n(lock, 0, __ATOMIC_RELEASE) == 2)
+        ferry__unlock_slow(lock);
+}
+
+#endif

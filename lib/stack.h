@@ -1,0 +1,76 @@
+/* Guarded stacks for tasks, pooled per loop. What is mapped when, and what is given back: stack.c.
+ *
+ * A cache and its stacks belong to one thread, the loop's. There is no lock. */
+#ifndef FERRY__STACK_H
+#define FERRY__STACK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FERRY__STACK_DEFAULT ((size_t)64 * 1024)
+#define FERRY__STACK_MIN ((size_t)16 * 1024)
+#define FERRY__STACK_MAX ((size_t)1024 * 1024 * 1024)
+
+struct ferry__slab;
+
+/* The record stands at the top of the stack that it describes: lo + size is its own address, a
+ * multiple of 64. It is valid from ferry__stack_get to ferry__stack_put. */
+struct ferry__stack {
+    char *lo;                 /* lowest usable byte; the guard lies below */
+    size_t size;              /* usable bytes: up to 1 KiB less than what was asked for */
+    struct ferry__slab *slab; /* where it comes from */
+    size_t index;             /* in the slab */
+} __attribute__((aligned(64)));
+
+enum {
+    FERRY__STACK_CLASSES = 5, /* 16, 32, 64, 128, 256 KiB */
+    FERRY__STACK_WARM = 512,  /* finished stacks that keep their memory, at most */
+    FERRY__STACK_SPARE = 8,   /* the same for stacks beyond the largest class */
+};
+
+struct ferry__stack_class {
+    struct ferry__slab *open; /* slabs with a free stack, first the one to take from; linked */
+    struct ferry__slab *full; /* the others */
+    size_t stacks;            /* in all slabs */
+    unsigned empty;           /* slabs of which no stack is in use */
+    unsigned warm_count;
+    struct ferry__stack *warm[FERRY__STACK_WARM]; /* finished lately, the latest last */
+};
+
+struct ferry__stack_cache {
+    struct ferry__stack_class classes[FERRY__STACK_CLASSES];
+    unsigned spare_count;
+    struct ferry__stack *spare[FERRY__STACK_SPARE]; /* the latest last */
+};
+
+/* How the guards of this process are made; found out at the first one. Tests set it. */
+enum ferry__stack_guard {
+    FERRY__STACK_GUARD_UNKNOWN,
+    FERRY__STACK_GUARD_MADVISE,  /* MADV_GUARD_INSTALL: no mapping of its own */
+    FERRY__STACK_GUARD_MPROTECT, /* PROT_NONE: two mappings a stack, 65,530 in all by default */
+};
+extern _Atomic int ferry__stack_guard;
+
+void ferry__stack_cache_init(struct ferry__stack_cache *cache);
+
+/* Unmaps everything. All stacks must have been put back. */
+void ferry__stack_cache_fini(struct ferry__stack_cache *cache);
+
+/* A stack of SIZE bytes, its record and up to 1 KiB of padding included; 0: FERRY__STACK_DEFAULT;
+ * less than FERRY__STACK_MIN counts as that. Rounded up: to the next of 16, 32, 64, 128, 256 KiB,
+ * beyond them to whole pages. Returns 0 with the stack in *out; -EINVAL: more than
+ * FERRY__STACK_MAX; -ENOMEM: ferry__stack_error() says which limit was met. Its content is
+ * unspecified. */
+int ferry__stack_get(struct ferry__stack_cache *cache, size_t size, struct ferry__stack **out);
+
+/* Takes a stack back. Nothing may run on it any more. */
+void ferry__stack_put(struct ferry__stack_cache *cache, struct ferry__stack *stack);
+
+/* Why the last ferry__stack_get of this thread failed, for people; "" if none did. */
+const char *ferry__stack_error(void);
+
+/* Bytes below stack->lo that fault when they are touched. Async-signal-safe after the first
+ * ferry__stack_get. */
+size_t ferry__stack_guard_size(void);
+
+#endif
