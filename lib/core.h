@@ -1,0 +1,474 @@
+/* The records that the parts of libferry share, and what each part offers the others.
+ *
+ * Who may touch what. A context (struct ferry__ctx) stands for whoever runs and waits: a task, a job or a
+ * thread. Its "owner side" is the only one to read or write its fields, unless they are marked atomic:
+ * for a task that is its loop's thread, for a job and a thread the thread itself. Other threads
+ * never reach in: they set the atomic request and kick the context, which then looks for itself.
+ *
+ * Lock order, outermost first; no lock is held across a call-out:
+ *     pool or strand  >  future  >  watch (several handles at once)
+ *     group           >  future
+ *     one primitive's inner lock stands alone.
+ * A waiter is claimed under the lock of what it waits for, and woken after that lock was dropped. */
+#ifndef FERRY__CORE_H
+#define FERRY__CORE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <ferry.h>
+
+#include "alloc.h"
+#include "bell.h"
+#include "clock.h"
+#include "context.h"
+#include "lock.h"
+#include "stack.h"
+
+#define FERRY__NAME_MAX 32
+#define FERRY__NOINLINE __attribute__((noinline))
+#define ferry__container(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+
+struct ferry__ctx;
+struct ferry__thread;
+struct ferry__task;
+struct ferry__job;
+struct ferry__waiter;
+
+/* ---- error.c: what went wrong, in words ----------------------------------------------------------- */
+
+/* Immutable once made; travels by reference count. */
+struct ferry__detail {
+    _Atomic int refs; /* < 0: static, never freed */
+    size_t n_errors;
+    ferry_error *errors; /* of a group: an own copy, with its strings and causes */
+    const char *text;
+};
+
+struct ferry__detail *ferry__detail_ref(struct ferry__detail *detail);
+void ferry__detail_unref(struct ferry__detail *detail);
+/* A copy of n errors and a summary of them; NULL when out of memory. Takes over the details in `causes`. */
+struct ferry__detail *ferry__detail_group(const ferry_error *errors, size_t n, size_t lost);
+/* The current context's last error becomes (code, detail); takes over the reference; detail may be NULL. */
+void ferry__error_set(struct ferry__ctx *ctx, int64_t code, struct ferry__detail *detail);
+/* Sets a static text and returns the code. */
+int64_t ferry__error_say(struct ferry__ctx *ctx, int64_t code, struct ferry__detail *fixed);
+/* The detail that belongs to `code`, taken out of the context; NULL when its last error was another one. */
+struct ferry__detail *ferry__error_take(struct ferry__ctx *ctx, int64_t code);
+const char *ferry__detail_words(const struct ferry__detail *detail, int64_t code);
+
+#define FERRY__STATIC_DETAIL(words) {.refs = -1, .text = (words)}
+
+/* ---- log.c ---------------------------------------------------------------------------------------- */
+
+void ferry__log(int level, const char *fmt, ...) FERRY_PRINTF(2, 3);
+
+/* ---- debug.c: handles that were lost ------------------------------------------------------------------ */
+
+void ferry__debug_made(ferry_future *f);
+void ferry__debug_ended(ferry_future *f);
+void ferry__debug_forked(void); /* in the child of a fork */
+
+/* ---- fork.c --------------------------------------------------------------------------------------- */
+
+/* One more in each child of a fork: what was made by another generation has no threads here. */
+extern _Atomic uint32_t ferry__generation;
+void ferry__fork_watch(void); /* makes sure that the counter is kept; idempotent */
+
+/* ---- scope.c: who may still wait, and until when --------------------------------------------------- */
+
+enum ferry__request { FERRY__REQUEST_NONE, FERRY__REQUEST_CANCEL, FERRY__REQUEST_DEADLINE };
+
+/* A flag that outlives its scope, for jobs that were started inside: refcounted, chained to the cells of
+ * the scopes around. */
+struct ferry__cell {
+    _Atomic int refs;
+    _Atomic int cancelled;
+    struct ferry__cell *outer; /* a reference; fixed */
+    struct ferry__cell *next;  /* owner side: the context's list */
+};
+
+enum ferry__ctx_kind { FERRY__THREAD, FERRY__TASK, FERRY__JOB };
+
+struct ferry__ctx {
+    enum ferry__ctx_kind kind;
+    _Atomic int asked;        /* atomic: some scope, or the job, may have been asked to stop: look */
+    int budget;               /* calls left before one must let others run or read the clock */
+    int64_t next_deadline;    /* not later than the earliest deadline in the chain of scopes that hasn't led to
+                                 a request yet, also beyond shields: members of groups out there are told */
+    bool untold;              /* a cancelled group's members may not know yet: ferry__scope_tell() */
+    struct ferry_scope *top;  /* innermost open scope */
+    struct ferry_scope root;  /* where a cancel of the handle lands */
+    struct ferry__waiter *parked;
+    bool shielded;            /* of the current wait: only a grant or its own deadline end it */
+    int64_t wait_deadline;
+    const char *waits_for;    /* static string */
+    int64_t since;            /* loop time or clock when the wait began */
+    ferry_loop *loop;         /* task: its loop; job: the one that it was submitted from, or NULL */
+    struct ferry__thread *thread; /* job, thread: whose */
+    ferry_future *self;       /* the handle of the task or job */
+    struct ferry__cell *inherited; /* job: the flag of the scope that it was started in */
+    struct ferry__cell *cells; /* of its open scopes: freed at the end without looking at the scopes */
+    struct ferry__group_core *groups; /* group.c: open ones, innermost first */
+    ferry_mutex *held;        /* mutexes that it holds */
+    int64_t error;            /* the last one */
+    struct ferry__detail *detail;
+};
+
+void ferry__ctx_init(struct ferry__ctx *ctx, enum ferry__ctx_kind kind);
+/* At the end of what it stands for: scopes and groups left open are torn down, held mutexes passed on. May wait. */
+void ferry__ctx_end(struct ferry__ctx *ctx);
+
+/* Looks at the chain of scopes: marks those whose time is over, and returns whether the innermost region is
+ * cancelled. Owner side. */
+bool ferry__scope_look(struct ferry__ctx *ctx, int64_t now);
+/* Tells the members of groups that are cancelled, by themselves or from around. Owner side; a call-out. */
+void ferry__scope_tell(struct ferry__ctx *ctx);
+/* Whether the innermost region is cancelled by now; members of groups are told. Owner side; a call-out. */
+static inline bool ferry__region_cancelled(struct ferry__ctx *ctx) {
+    bool cancelled = ferry__scope_look(ctx, ferry__now());
+    ferry__scope_tell(ctx);
+    return cancelled;
+}
+/* Makes a context look at itself after a request. Any thread. */
+void ferry__ctx_kick(struct ferry__ctx *ctx);
+/* A reference to the flag of the current region, for a job started here. NULL: out of memory. Owner side. */
+struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx);
+void ferry__cell_unref(struct ferry__cell *cell);
+/* The earliest deadline that counts for the current region, absolute. Owner side. */
+int64_t ferry__scope_deadline(struct ferry__ctx *ctx);
+/* Sets the request of a scope (first one stays). Any thread. Returns whether this call set it. */
+bool ferry__scope_request(struct ferry_scope *scope, int request);
+
+int ferry__enter_slow(struct ferry__ctx *ctx);
+
+/* Every call that may wait begins with this: 0, or -ECANCELED. A task that never has to wait is made to let
+ * others run from time to time. */
+static inline int ferry__enter(struct ferry__ctx *ctx) {
+    if (atomic_load_explicit(&ctx->asked, memory_order_relaxed) == 0 && --ctx->budget > 0)
+        return 0;
+    return ferry__enter_slow(ctx);
+}
+
+/* ---- park.c: the one way to wait -------------------------------------------------------------------- */
+
+enum ferry__outcome { FERRY__WAITING, FERRY__GRANTED, FERRY__CANCELED, FERRY__TIMEDOUT };
+
+struct ferry__waiter {
+    struct ferry__waiter *next, *prev; /* the line that it stands in; under the lock of what it waits for */
+    bool listed;                       /* same lock */
+    _Atomic int outcome;               /* written once */
+    _Atomic int woken;                 /* a thread's: the granter's last write to this record */
+    struct ferry__ctx *ctx;
+    struct ferry__thread *thread;      /* NULL for a task */
+    ferry_loop *pinned;                /* granter's, from claim to wake */
+    struct ferry__waiter *wake_next;   /* granter's, from claim to wake */
+    void *item;                        /* what is handed over: set before the wake, under the lock */
+    int64_t value;
+};
+
+struct ferry__line { /* the waiters of a primitive, first come first served */
+    struct ferry__waiter *first, *last;
+};
+
+void ferry__line_append(void **first, void **last, struct ferry__waiter *w);
+void ferry__line_remove(void **first, void **last, struct ferry__waiter *w); /* no-op when not listed */
+
+struct ferry__ctx *ferry__ctx_self(void); /* who runs now; NULL when out of memory for a thread's record */
+void ferry__waiter_init(struct ferry__waiter *w, struct ferry__ctx *ctx);
+/* False on a loop's thread outside a task. Owner side; any locks may be held. */
+bool ferry__may_park(const struct ferry__ctx *ctx);
+/* 0, or -EDEADLK where it may not, which is recorded as the error (no inner lock may be held then). Owner side. */
+int ferry__can_park(struct ferry__ctx *ctx);
+
+/* Grants: true when this is the first to decide; the waiter then must be woken, after the lock is dropped.
+ * Under the lock of what it waits for. Any thread. */
+bool ferry__claim(struct ferry__waiter *w);
+void ferry__wake(struct ferry__waiter *w);
+
+struct ferry__link;
+struct ferry__wakes { /* waiters claimed and not yet woken; links whose `after` is to be called */
+    struct ferry__waiter *first, *last;
+    struct ferry__link *later_first, *later_last;
+};
+void ferry__wakes_add(struct ferry__wakes *wakes, struct ferry__waiter *w);
+void ferry__wake_all(struct ferry__wakes *wakes); /* the waiters only: future.c calls the links' `after` */
+
+enum { FERRY__SHIELDED = 1 };
+/* Waits until w is granted (0), the current region is cancelled (-ECANCELED; not when shielded), or
+ * `deadline` has passed (-ETIMEDOUT). After an error the caller takes w out of its line, under the lock.
+ * The context must be able to park. */
+int ferry__park(struct ferry__waiter *w, const char *what, int64_t deadline, unsigned flags);
+
+/* Ends the wait of a context when there is reason to: owner side; after a request or a timer. */
+void ferry__poke(struct ferry__ctx *ctx, int64_t now);
+/* When a parked context must look again by itself. Owner side. */
+static inline int64_t ferry__look_again_at(const struct ferry__ctx *ctx) {
+    return ctx->wait_deadline < ctx->next_deadline ? ctx->wait_deadline : ctx->next_deadline;
+}
+
+/* A thread that Ferry has seen. The records are never freed but used again, so that a late wake-up always
+ * hits one: at worst it makes another thread look once more. */
+struct ferry__thread {
+    _Atomic uint32_t word;      /* atomic: counted up when there is something to look at */
+    _Atomic int sleeping;       /* atomic */
+    struct ferry__bell bell;    /* for ferry_poll() from a thread; made by it, kept with the record */
+    _Atomic int polling;        /* atomic: sleeping in poll(), to be woken by the bell */
+    struct ferry__ctx ctx;
+    struct ferry__ctx *current; /* own: the task, job or thread that runs now */
+    ferry_loop *loop;           /* own: the loop bound to this thread last, or NULL */
+    struct ferry__worker *worker; /* own: of a pool; NULL */
+    struct ferry__thread *next; /* under the list's lock */
+};
+
+struct ferry__thread *ferry__thread_self(void);  /* NULL: out of memory */
+struct ferry__thread *ferry__thread_known(void); /* NULL: not seen before. Async-signal-safe */
+void ferry__thread_forked(void);                /* in the child of a fork: the other threads are gone */
+void ferry__thread_kick(struct ferry__thread *thread); /* look again; any thread */
+
+/* ---- future.c --------------------------------------------------------------------------------------- */
+
+enum ferry__kind { FERRY__IS_TASK, FERRY__IS_JOB, FERRY__IS_PROMISE, FERRY__IS_SHIELD, FERRY__IS_FIXED };
+
+/* Somebody who wants to know when a future is done. */
+struct ferry__link {
+    struct ferry__link *next, *prev; /* under the future's lock */
+    bool listed;                     /* under the future's lock */
+    /* Called once, with the future's lock held, in the order of registration: may claim one waiter and put it
+     * on `wakes` (ferry__wakes_add), or ask for `after` (ferry__wakes_later). */
+    void (*notify)(struct ferry__link *link, ferry_future *future, struct ferry__wakes *wakes);
+    /* Called without locks once the waiters are woken; the link is this function's from the notify on, and it may
+     * free it. */
+    void (*after)(struct ferry__link *link, ferry_future *future);
+};
+
+struct ferry_future {
+    _Atomic uint32_t refs;
+    _Atomic int done;        /* written once, under lock, after result and detail */
+    unsigned lock;
+    uint8_t kind;            /* enum ferry__kind; fixed */
+    _Atomic bool read;       /* atomic: its error was seen by somebody */
+    _Atomic bool delivered;  /* atomic: the out-parameters were written */
+    uint32_t generation;     /* fixed */
+    int64_t result;          /* before done */
+    struct ferry__detail *detail; /* before done */
+    struct ferry__link *first, *last; /* under lock */
+    struct ferry__member *member;     /* group.c; set before the start */
+    struct ferry__origin *origin;     /* debug.c: where it was made; NULL */
+    char name[FERRY__NAME_MAX];
+};
+
+void ferry__wakes_later(struct ferry__wakes *wakes, struct ferry__link *link); /* inside a notify */
+void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name, const char *otherwise);
+void ferry__future_unref(ferry_future *f);
+/* promise.c, shield.c: the same calls as for any handle, and the end of the record. */
+int ferry__promise_cancel(ferry_future *f);
+void ferry__promise_destroy(ferry_future *f);
+int ferry__shield_cancel(ferry_future *f);
+void ferry__shield_destroy(ferry_future *f);
+/* Whose result a handle that is done has: that of what it shields, through any number of shields. */
+ferry_future *ferry__shield_source(ferry_future *f);
+/* A future that is done from birth; NULL when out of memory. Takes over `detail`. */
+ferry_future *ferry__future_fixed(int64_t result, struct ferry__detail *detail);
+/* Decides it, once; false when it was decided before (detail is dropped then). Any thread. */
+bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detail *detail);
+/* Registers; false, and nothing done, when the future is done. */
+bool ferry__future_link(ferry_future *f, struct ferry__link *link);
+/* Takes back; false when it was notified already. */
+bool ferry__future_unlink(ferry_future *f, struct ferry__link *link);
+/* What an await on a done future does: the result in the words of the awaiter (FERRY_EJOBCANCELED), delivery,
+ * detail into ctx's error. The reference is not given back. */
+int64_t ferry__future_take(ferry_future *f, struct ferry__ctx *ctx);
+/* Waits for the end without any reaction to it: 0, -ECANCELED, -ETIMEDOUT, -EDEADLK, FERRY_EFORKED. */
+int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline, unsigned flags);
+static inline bool ferry__future_done(const ferry_future *f) {
+    return atomic_load_explicit(&f->done, memory_order_acquire) != 0;
+}
+
+/* group.c: a member has ended; called once, after the future was decided, without locks, before its own waiters run. */
+void ferry__group_member_done(struct ferry__member *member, ferry_future *f);
+/* A cancelled group tells its members, those who weren't told yet. Any thread. */
+struct ferry__group_core; /* what members touch: on the heap, since the owner's frame may die first */
+void ferry__group_tell(struct ferry__group_core *core);
+/* Tears down a group that its owner left without closing it: members are cancelled and joined. May wait. */
+void ferry__group_abandon(struct ferry__group_core *core);
+void ferry__group_abandon_all(struct ferry__ctx *ctx);
+
+/* ---- task.c ----------------------------------------------------------------------------------------- */
+
+/* Work handed to a loop from outside; lives in whoever it concerns. */
+struct ferry__item {
+    struct ferry__item *next;
+    void (*run)(ferry_loop *loop, struct ferry__item *item); /* on the loop's thread */
+    void (*drop)(struct ferry__item *item); /* the loop was closed with it inside; NULL: nothing to do */
+};
+
+struct ferry__timer { /* in a loop's heap; loop thread only */
+    int64_t at;
+    uint64_t turn;  /* equal times fire in the order of arming */
+    size_t index;   /* 1 + place in the heap; 0: not armed */
+};
+
+enum ferry__task_state { FERRY__TASK_NEW, FERRY__TASK_READY, FERRY__TASK_RUNNING, FERRY__TASK_PARKED, FERRY__TASK_ENDED };
+
+struct ferry__task {
+    ferry_future future;     /* first */
+    struct ferry__ctx ctx;
+    ferry__context context;  /* from here on: loop thread only, unless marked */
+    struct ferry__stack *stack;
+    enum ferry__task_state state;
+    size_t stack_size;
+    ferry_fn fn;
+    void *arg;
+    void (*arg_free)(void *arg);
+    struct ferry__task *ready_next;
+    struct ferry__task *next, *prev; /* all tasks of the loop */
+    struct ferry__timer timer;
+    struct ferry__item wake_item;    /* woken by another thread: one grant at a time */
+    struct ferry__item kick_item;
+    _Atomic int kicked;              /* atomic: kick_item is on its way; it holds a reference */
+    int64_t born;
+    void *starter;                   /* group.c: who waits for ferry_ready() */
+};
+
+void ferry__task_cancel(struct ferry__task *task); /* any thread */
+void ferry__task_kick(struct ferry__task *task);   /* look at yourself; any thread */
+void ferry__task_ready(struct ferry__task *task);  /* any thread; it was claimed */
+struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg, const ferry_task_options *options);
+/* Hands a new task to its loop; 0, or FERRY_ECLOSED: it is unchanged then. Any thread. */
+int ferry__task_start(struct ferry__task *task);
+void ferry__task_destroy(struct ferry__task *task); /* future.c, at the last reference */
+void ferry__task_suspend(struct ferry__task *task); /* gives the thread away until somebody resumes it */
+void ferry__task_yield(struct ferry__task *task);   /* to the end of the ready line */
+void ferry__task_rearm(struct ferry__task *task);   /* a deadline of a parked task was moved; loop thread */
+
+/* ---- loop.c, inbox.c, timer.c ------------------------------------------------------------------------- */
+
+struct ferry__heap {
+    struct ferry__timer **at;
+    size_t used, room;
+    uint64_t turns;
+};
+int ferry__heap_reserve(struct ferry__heap *heap, size_t timers);
+void ferry__heap_add(struct ferry__heap *heap, struct ferry__timer *timer, int64_t at);
+void ferry__heap_remove(struct ferry__heap *heap, struct ferry__timer *timer); /* no-op when not armed */
+void ferry__heap_fini(struct ferry__heap *heap);
+static inline struct ferry__timer *ferry__heap_first(struct ferry__heap *heap) {
+    return heap->used ? heap->at[0] : NULL;
+}
+
+struct ferry__inbox {
+    _Atomic(struct ferry__item *) head; /* atomic: newest first, or the closed mark */
+    struct ferry__item *first;  /* loop thread: taken out, oldest first */
+    _Atomic int awake;          /* atomic: the loop will look by itself before it sleeps */
+    _Atomic int waking;         /* atomic: a wake-up is on its way */
+    int fd[2];                  /* eventfd in both, or a pipe */
+};
+int ferry__inbox_init(struct ferry__inbox *inbox);
+void ferry__inbox_fini(struct ferry__inbox *inbox);
+bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item); /* false: closed. Any thread */
+struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox);            /* loop thread */
+bool ferry__inbox_waits(struct ferry__inbox *inbox);                         /* something inside? */
+void ferry__inbox_doze(struct ferry__inbox *inbox);   /* from now on a put writes to the fd */
+void ferry__inbox_rouse(struct ferry__inbox *inbox);  /* the loop is awake */
+void ferry__inbox_empty(struct ferry__inbox *inbox);  /* the fd has become readable */
+struct ferry__item *ferry__inbox_close(struct ferry__inbox *inbox); /* what is left inside, oldest first */
+
+enum ferry__loop_state { FERRY__LOOP_OPEN, FERRY__LOOP_SOFT, FERRY__LOOP_HARD, FERRY__LOOP_DOWN };
+
+struct ferry_loop {
+    _Atomic int refs;           /* the user's, each job's, each wake-up's on its way */
+    struct event_base *base;
+    bool own_base;
+    uint32_t generation;
+    struct ferry__inbox inbox;
+    struct event *wake_event;   /* libevent's events: loop thread only */
+    struct event *tick_event;
+    struct event *keep_event;
+    bool kept;
+    _Atomic(struct ferry__thread *) thread; /* whose loop it is; written by that thread */
+    ferry_loop *bound_next;     /* own: other loops of the same thread */
+    _Atomic int state;          /* enum ferry__loop_state; written by the loop thread */
+    bool turning;               /* inside a turn */
+    bool own_run;               /* inside ferry_loop_run() */
+    bool tick_armed;            /* attached: a turn is due at once */
+    int64_t tick_at;            /* what tick_event is armed for; FERRY__NEVER: not */
+    _Atomic int stop;
+    ferry__context context;     /* the loop's own stack */
+    struct ferry__stack_cache stacks;
+    struct ferry__task *running;
+    struct ferry__task *ready_first, *ready_last;
+    struct ferry__task *ended;  /* its stack can be taken back as soon as another one runs */
+    int steps;                  /* left in this turn */
+    int64_t now;                /* clock as of this turn */
+    struct ferry__heap timers;
+    struct ferry__task *tasks;  /* all of them */
+    size_t n_tasks;
+    size_t n_fds;               /* tasks that wait for an fd */
+    _Atomic long callbacks;     /* registered by ferry_then(), not yet run; keeps the base busy */
+    struct ferry__item recount_item; /* makes the loop see a new callback */
+    _Atomic int recounting;          /* atomic: recount_item is on its way; it holds a reference */
+    _Atomic long jobs;          /* submitted from here, not yet ended (or given up) */
+    _Atomic(ferry_executor *) executor; /* made when first needed */
+    struct ferry__task *main_task; /* of ferry_loop_run(): holds a reference */
+    struct ferry__task *spared;    /* the task that runs the shutdown itself */
+    struct ferry__waiter *quiet;   /* who waits until the loop has no other tasks (shutdown) */
+    bool hurried;                  /* the shutdown was asked to hurry */
+    bool deadlocked;               /* this run found that nothing could wake its tasks */
+};
+
+void ferry__loop_ref(ferry_loop *loop);
+void ferry__loop_unref(ferry_loop *loop);
+void ferry__loop_hurry(ferry_loop *loop);        /* shutdown.c: from now on shields don't hold; loop thread */
+bool ferry__loop_here(const ferry_loop *loop);   /* the calling thread is the loop's */
+ferry_loop *ferry__loop_of(struct ferry__ctx *ctx);
+void ferry__loop_need_turn(ferry_loop *loop);    /* loop thread: something is ready */
+bool ferry__loop_send(ferry_loop *loop, struct ferry__item *item); /* any thread; false: closed */
+void ferry__loop_ended(ferry_loop *loop);        /* loop thread: a task or callback is no more */
+void ferry__loop_turn(ferry_loop *loop);         /* loop thread: drain, timers, ready tasks, within a budget */
+void ferry__loop_expect(ferry_loop *loop);       /* any thread: something more is outstanding on it */
+void ferry__loop_bind(ferry_loop *loop);         /* the calling thread's from now on */
+void ferry__loop_unbind(ferry_loop *loop);
+void ferry__loop_push(ferry_loop *loop, struct ferry__task *task); /* loop thread: to the end of the ready line */
+void ferry__loop_run_ready(ferry_loop *loop);    /* task.c: from the loop's own stack */
+/* ferry_loop_run() with options for the task; started(task) is called before it runs. */
+int64_t ferry__loop_run_task(ferry_loop *loop, ferry_fn fn, void *arg, const ferry_task_options *options,
+                             void (*started)(struct ferry__task *task));
+int ferry__loop_add(ferry_loop *loop, struct ferry__task *task);   /* loop thread: a new task; 0 or an error */
+void ferry__loop_remove(ferry_loop *loop, struct ferry__task *task);
+
+/* ---- executor.c, job.c: see executor.h -------------------------------------------------------------------- */
+
+/* What an await does for a job, on its worker: runs `f` itself, when that is a job queued in the same full pool
+ * (true: look again); else the pool may grow by one from blocked to unblocked. */
+bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f);
+void ferry__worker_blocked(struct ferry__ctx *ctx);
+void ferry__worker_unblocked(struct ferry__ctx *ctx);
+
+int ferry__job_cancel(ferry_future *f);
+void ferry__job_destroy(ferry_future *f); /* future.c, at the last reference */
+void ferry__job_deliver(ferry_future *f, int64_t result);
+/* What scope.c asks for on behalf of a job that runs: enum ferry__request. */
+int ferry__job_request(ferry_future *f);
+/* ferry_submit_with() for a member of a group; `member` is set before the job can end. */
+ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *arg,
+                                   const ferry_job_options *options, struct ferry__member *member);
+
+/* ---- service.c: one thread for late timers and signals, made when first needed -------------------------- */
+
+struct ferry__service_timer;
+/* Calls fn(arg) on the service thread after `deadline`; NULL: out of memory, or no thread. */
+struct ferry__service_timer *ferry__service_at(int64_t deadline, void (*fn)(void *arg), void *arg);
+/* Takes it back and frees the record; true when fn will not run (any more). Waits for a running fn. */
+bool ferry__service_cancel(struct ferry__service_timer *timer);
+
+/* mutex.c: whoever held these has ended. */
+void ferry__mutex_orphan(struct ferry__ctx *ctx);
+
+/* report.c: who waits for what, one line a task, to the log. */
+void ferry__loop_report(ferry_loop *loop, const char *why);
+
+#endif

@@ -1,0 +1,91 @@
+/* Handles that were lost: with FERRY_DEBUG set in the environment, every handle remembers where it was made, and
+ * those that nobody has awaited or detached by the end of the process are reported, once each.
+ *
+ * The list is guarded by its lock. A handle is on it from its making to its end; being on it at the end of the
+ * process means that somebody still holds a reference that he can't use any more. Without FERRY_DEBUG nothing is
+ * kept, and the cost is one comparison a handle. */
+#include "config.h"
+
+#include <stdlib.h>
+
+#ifdef HAVE_EXECINFO_H
+#include <execinfo.h>
+#endif
+
+#include "core.h"
+
+#define FRAMES 6
+#define SKIPPED 2 /* this file's and future.c's own */
+
+struct ferry__origin {
+    struct ferry__origin *next, *prev; /* under the lock */
+    ferry_future *future;
+    int n;
+    void *frames[FRAMES];
+};
+
+static unsigned lock;
+static struct ferry__origin *made; /* the latest first */
+static _Atomic int enabled = -1;   /* -1: the environment wasn't looked at */
+
+static bool wanted(void) {
+    int now = atomic_load_explicit(&enabled, memory_order_relaxed);
+    if (now < 0) {
+        const char *set = getenv("FERRY_DEBUG");
+        now = set && *set && *set != '0';
+        atomic_store_explicit(&enabled, now, memory_order_relaxed);
+    }
+    return now;
+}
+
+void ferry__debug_forked(void) {
+    lock = 0;
+    made = NULL; /* the parent's */
+}
+
+FERRY__NOINLINE void ferry__debug_made(ferry_future *f) {
+    if (!wanted())
+        return;
+    struct ferry__origin *origin = ferry__calloc(1, sizeof *origin);
+    if (!origin)
+        return; /* one report less */
+#ifdef HAVE_EXECINFO_H
+    origin->n = backtrace(origin->frames, FRAMES);
+#endif
+    origin->future = f;
+    f->origin = origin;
+    ferry__lock(&lock);
+    origin->next = made;
+    if (made)
+        made->prev = origin;
+    made = origin;
+    ferry__unlock(&lock);
+}
+
+void ferry__debug_ended(ferry_future *f) {
+    struct ferry__origin *origin = f->origin;
+    if (!origin)
+        return;
+    ferry__lock(&lock);
+    if (origin->prev)
+        origin->prev->next = origin->next;
+    else if (made == origin)
+        made = origin->next;
+    if (origin->next)
+        origin->next->prev = origin->prev;
+    ferry__unlock(&lock);
+    ferry__free(origin);
+}
+
+__attribute__((destructor)) static void report(void) {
+    for (struct ferry__origin *origin = made; origin; origin = origin->next) {
+        ferry__log(FERRY_LOG_WARNING, "the handle of '%s' (%s) was neither awaited nor detached; it was made here:",
+                   origin->future->name, ferry__future_done(origin->future) ? "ended" : "still running");
+#ifdef HAVE_EXECINFO_H
+        char **where = backtrace_symbols(origin->frames, origin->n);
+        for (int i = SKIPPED; where && i < origin->n; i++)
+            ferry__log(FERRY_LOG_WARNING, "    %s", where[i]);
+        free(where);
+#endif
+    }
+}

@@ -1,0 +1,435 @@
+/* Executors: what pools, strands and the inline one have in common.
+ *
+ * A job is submitted under the executor's lock: refused when it is closed; queued when there is a place; or its
+ * submitter waits in line for a place, in which case whoever frees one queues the job for it. After a close nobody
+ * waits: those who did get FERRY_ECLOSED.
+ *
+ * Owners are the user and, of a pool, its strands. When the last one leaves, the executor closes; what was queued
+ * still runs. The memory goes when the threads, jobs and turns have given their references back too.
+ *
+ * After a fork the child finds threads that aren't there and a lock that somebody may have held: the first call
+ * there sets the executor back to an empty one. The jobs inside belong to the parent's handles. */
+#include "config.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "executor.h"
+
+#define QUEUE_MAX 65536
+
+static struct ferry__detail say_closed = FERRY__STATIC_DETAIL("the executor was closed: it takes no more jobs");
+static struct ferry__detail say_full = FERRY__STATIC_DETAIL(
+    "the executor's queue is full: submit less at once, or use a larger queue_max or FERRY_FULL_WAIT");
+static struct ferry__detail say_cancelled = FERRY__STATIC_DETAIL("submitted in a cancelled scope");
+static struct ferry__detail say_inside = FERRY__STATIC_DETAIL(
+    "a job can't wait for the end of the executor that it runs on");
+
+/* ---- Life ------------------------------------------------------------------------------------------------ */
+
+int ferry__executor_check(const ferry_executor_options *options) {
+    if (!options)
+        return 0;
+    if (options->threads_max < 0 || options->threads_min < 0 || options->threads_min > options->threads_max ||
+        options->idle_ms < 0 || options->full < FERRY_FULL_WAIT || options->full > FERRY_FULL_REFUSE)
+        return (int)ferry_fail(-EINVAL,
+                               "executor '%s': threads_max %d, threads_min %d, idle_ms %lld, full %d: one of them "
+                               "is out of range",
+                               options->name ? options->name : "ferry", options->threads_max,
+                               options->threads_min, (long long)options->idle_ms, options->full);
+    return 0;
+}
+
+void ferry__executor_init(ferry_executor *executor, enum ferry__executor_kind kind,
+                          const ferry_executor_options *options, const char *name) {
+    executor->kind = kind;
+    atomic_init(&executor->refs, 1);
+    atomic_init(&executor->owners, 1);
+    atomic_init(&executor->generation, atomic_load(&ferry__generation));
+    executor->queue_max = options && options->queue_max ? options->queue_max : QUEUE_MAX;
+    executor->full = options ? options->full : FERRY_FULL_WAIT;
+    strncpy(executor->name, options && options->name ? options->name : name, sizeof executor->name - 1);
+    ferry__fork_watch();
+}
+
+void ferry__executor_ref(ferry_executor *executor) {
+    atomic_fetch_add_explicit(&executor->refs, 1, memory_order_relaxed);
+}
+
+void ferry__executor_unref(ferry_executor *executor) {
+    if (atomic_fetch_sub_explicit(&executor->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (executor->kind == FERRY__POOL)
+        ferry__pool_destroy(executor);
+    else if (executor->kind == FERRY__STRAND)
+        ferry__strand_destroy(executor);
+    else
+        ferry__free(executor);
+}
+
+static void check_fork(ferry_executor *executor) {
+    if (executor->kind == FERRY__STRAND) /* it may be younger than its pool */
+        check_fork(ferry__strand_pool(executor));
+    uint32_t now = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+    if (atomic_load_explicit(&executor->generation, memory_order_relaxed) == now)
+        return;
+    executor->lock = 0;
+    executor->first = executor->last = NULL;
+    executor->wait_first = executor->wait_last = NULL;
+    executor->stop_first = executor->stop_last = NULL;
+    executor->running = NULL;
+    executor->stats.threads = executor->stats.idle = executor->stats.queued = executor->stats.running = 0;
+    if (executor->kind == FERRY__POOL)
+        ferry__pool_forked(executor);
+    atomic_store(&executor->generation, now);
+}
+
+/* ---- The default ones ------------------------------------------------------------------------------------ */
+
+static _Atomic(ferry_executor *) process_executor;
+
+ferry_executor *ferry_executor_default(void) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return NULL;
+    ferry_loop *loop = ferry__loop_of(ctx);
+    _Atomic(ferry_executor *) *place = loop ? &loop->executor : &process_executor;
+    ferry_executor *executor = atomic_load(place);
+    if (executor)
+        return executor;
+    ferry_executor *fresh;
+    if (ferry_executor_new(&fresh, NULL) < 0)
+        return NULL;
+    if (atomic_compare_exchange_strong(place, &executor, fresh))
+        return fresh;
+    ferry_executor_free(fresh);
+    return executor;
+}
+
+/* The process's own pool goes with the process; its idle threads are sent home first, so that a tool that looks
+ * for leaks at exit finds none. */
+__attribute__((destructor)) static void end_of_process(void) {
+    ferry_executor *executor = atomic_exchange(&process_executor, NULL);
+    if (executor && atomic_load(&executor->generation) == atomic_load(&ferry__generation))
+        ferry__executor_dismiss(executor);
+}
+
+void ferry__executor_dismiss(ferry_executor *executor) {
+    if (!executor)
+        return;
+    ferry_executor_close(executor, FERRY_CLOSE_DRAIN);
+    ferry__pool_idle_out(executor);
+    ferry_executor_free(executor);
+}
+
+/* ---- The line, under the lock ---------------------------------------------------------------------------- */
+
+void ferry__line_push(ferry_executor *executor, struct ferry__work *work) {
+    work->next = NULL;
+    work->prev = executor->last;
+    if (work->prev)
+        work->prev->next = work;
+    else
+        executor->first = work;
+    executor->last = work;
+}
+
+void ferry__line_take(ferry_executor *executor, struct ferry__work *work) {
+    if (work->prev)
+        work->prev->next = work->next;
+    else
+        executor->first = work->next;
+    if (work->next)
+        work->next->prev = work->prev;
+    else
+        executor->last = work->prev;
+    work->next = work->prev = NULL;
+}
+
+void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job, struct ferry__after *after) {
+    job->state = FERRY__JOB_QUEUED;
+    executor->stats.queued++;
+    ferry__line_push(executor, &job->work);
+    if (executor->kind == FERRY__POOL)
+        ferry__pool_rouse(executor, after);
+    else if (!after->turn)
+        after->turn = ferry__strand_turn(executor);
+}
+
+struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__work *work,
+                                        struct ferry__after *after) {
+    struct ferry__job *job = ferry__container(work, struct ferry__job, work);
+    ferry__line_take(executor, work);
+    job->state = FERRY__JOB_TAKEN;
+    executor->stats.queued--;
+    /* The place is free at once: the first submitter who waits gets it. */
+    for (struct ferry__waiter *w; executor->stats.queued < executor->queue_max && (w = executor->wait_first);) {
+        ferry__line_remove(&executor->wait_first, &executor->wait_last, w);
+        if (ferry__claim(w)) {
+            ferry__wakes_add(&after->wakes, w);
+            ferry__executor_enqueue(executor, w->item, after);
+        }
+    }
+    return job;
+}
+
+void ferry__executor_began(ferry_executor *executor, struct ferry__job *job) {
+    job->started = ferry__now();
+    executor->stats.running++;
+    executor->stats.started++;
+    job->prev_running = NULL;
+    job->next_running = executor->running;
+    if (job->next_running)
+        job->next_running->prev_running = job;
+    executor->running = job;
+}
+
+void ferry__executor_ended(ferry_executor *executor, struct ferry__job *job) {
+    if (job->prev_running)
+        job->prev_running->next_running = job->next_running;
+    else
+        executor->running = job->next_running;
+    if (job->next_running)
+        job->next_running->prev_running = job->prev_running;
+    executor->stats.running--;
+    if (job->abandoned) /* settled: the worker has cleared job->thread before */
+        executor->stats.abandoned--;
+}
+
+static bool at_end(const ferry_executor *executor) {
+    switch (executor->kind) {
+    case FERRY__POOL:
+        return ferry__pool_ended(executor);
+    case FERRY__STRAND:
+        return ferry__strand_ended(executor);
+    case FERRY__INLINE:
+        break;
+    }
+    return executor->stats.running == 0;
+}
+
+void ferry__executor_check_end(ferry_executor *executor, struct ferry__wakes *wakes) {
+    if (!executor->stop_first || !at_end(executor))
+        return;
+    for (struct ferry__waiter *w; (w = executor->stop_first);) {
+        ferry__line_remove(&executor->stop_first, &executor->stop_last, w);
+        if (ferry__claim(w))
+            ferry__wakes_add(wakes, w);
+    }
+}
+
+void ferry__executor_after(ferry_executor *executor, struct ferry__after *after) {
+    if (after->turn)
+        ferry__pool_turn(ferry__strand_pool(executor), after->turn);
+    if (after->wake)
+        ferry__pool_wake(executor, after->wake);
+    if (after->start)
+        ferry__pool_start(executor);
+    ferry__wake_all(&after->wakes);
+}
+
+/* ---- Submitting ------------------------------------------------------------------------------------------ */
+
+static bool is_closed(ferry_executor *executor) {
+    if (executor->closed || executor->kind != FERRY__STRAND)
+        return executor->closed;
+    /* A strand on a closed pool is closed as well. Written once: a stale answer only defers the refusal. */
+    return __atomic_load_n(&ferry__strand_pool(executor)->closed, __ATOMIC_RELAXED);
+}
+
+/* Waits for a place: 0 when the job was queued meanwhile. Called with the lock held, returns without. */
+static int64_t wait_for_place(ferry_executor *executor, struct ferry__job *job, struct ferry__ctx *ctx) {
+    struct ferry__waiter w;
+    ferry__waiter_init(&w, ctx);
+    w.item = job;
+    ferry__line_append(&executor->wait_first, &executor->wait_last, &w);
+    ferry__unlock(&executor->lock);
+    int rc = ferry__park(&w, executor->name, FERRY__NEVER, 0);
+    if (rc == 0)
+        return w.value;
+    ferry__lock(&executor->lock);
+    ferry__line_remove(&executor->wait_first, &executor->wait_last, &w);
+    ferry__unlock(&executor->lock);
+    return rc;
+}
+
+/* A job that submits to its own full executor would wait for itself: it passes the limit. */
+static bool is_inside(const ferry_executor *executor, const struct ferry__ctx *ctx) {
+    if (ctx->kind != FERRY__JOB)
+        return false;
+    const ferry_executor *own = ((const struct ferry__job *)ctx->self)->executor;
+    return own == executor || (own->kind == FERRY__STRAND && ferry__strand_pool(own) == executor) ||
+           (executor->kind == FERRY__STRAND && ferry__strand_pool(executor) == own);
+}
+
+static void submit(ferry_executor *executor, struct ferry__job *job, struct ferry__ctx *ctx) {
+    struct ferry__after after = {0};
+    struct ferry__job_end refused = {0, NULL};
+    ferry__lock(&executor->lock);
+    if (is_closed(executor)) {
+        ferry__unlock(&executor->lock);
+        refused = (struct ferry__job_end){FERRY_ECLOSED, &say_closed};
+    } else if (executor->stats.queued < executor->queue_max || is_inside(executor, ctx)) {
+        ferry__executor_enqueue(executor, job, &after);
+        ferry__unlock(&executor->lock);
+        ferry__executor_after(executor, &after);
+    } else if (executor->full == FERRY_FULL_REFUSE || !ferry__may_park(ctx)) {
+        ferry__unlock(&executor->lock);
+        refused = (struct ferry__job_end){-EAGAIN, &say_full};
+    } else {
+        int64_t rc = wait_for_place(executor, job, ctx);
+        refused = (struct ferry__job_end){rc, rc == FERRY_ECLOSED ? &say_closed : &say_cancelled};
+    }
+    if (refused.result < 0)
+        ferry__job_finish(job, refused);
+}
+
+ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *arg,
+                                   const ferry_job_options *options, struct ferry__member *member) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx || (!executor && !(executor = ferry_executor_default())))
+        return NULL;
+    check_fork(executor);
+    struct ferry__job *job = ferry__job_new(executor, fn, arg, options, ctx, member);
+    if (!job)
+        return NULL;
+    struct ferry__thread *thread = ferry__thread_self();
+    if (!fn) {
+        ferry__job_finish(job, (struct ferry__job_end){-EINVAL, NULL});
+    } else if (ferry__scope_look(ctx, ctx->next_deadline == FERRY__NEVER ? 0 : ferry__now())) {
+        ferry__scope_tell(ctx);
+        ferry__job_finish(job, (struct ferry__job_end){-ECANCELED, &say_cancelled});
+    } else if (executor->kind == FERRY__INLINE) {
+        ferry__inline_submit(executor, job, thread);
+    } else {
+        submit(executor, job, ctx);
+    }
+    return &job->future;
+}
+
+ferry_future *ferry_submit_with(ferry_executor *executor, ferry_fn fn, void *arg,
+                                const ferry_job_options *options) {
+    return ferry__submit_member(executor, fn, arg, options, NULL);
+}
+
+ferry_future *ferry_submit(ferry_executor *executor, ferry_fn fn, void *arg) {
+    return ferry__submit_member(executor, fn, arg, NULL, NULL);
+}
+
+/* ---- Closing, stopping, freeing -------------------------------------------------------------------------- */
+
+/* A job that is queued or runs, with a reference of the caller's; NULL: there is none that wasn't told. */
+static struct ferry__job *next_to_cancel(ferry_executor *executor) {
+    struct ferry__job *job = NULL;
+    ferry__lock(&executor->lock);
+    for (struct ferry__work *work = executor->first; work && !job; work = work->next)
+        if (!work->strand)
+            job = ferry__container(work, struct ferry__job, work);
+    for (struct ferry__job *r = executor->running; r && !job; r = r->next_running)
+        if (!atomic_load(&r->request))
+            job = r;
+    if (job)
+        ferry_ref(&job->future);
+    ferry__unlock(&executor->lock);
+    return job;
+}
+
+int ferry_executor_close(ferry_executor *executor, int mode) {
+    if (!executor || mode < FERRY_CLOSE_DRAIN || mode > FERRY_CLOSE_CANCEL)
+        return (int)ferry_fail(-EINVAL, "no executor, or an unknown way to close it (%d)", mode);
+    check_fork(executor);
+    struct ferry__wakes wakes = {0};
+    ferry__lock(&executor->lock);
+    __atomic_store_n(&executor->closed, true, __ATOMIC_RELAXED);
+    if (mode == FERRY_CLOSE_CANCEL)
+        __atomic_store_n(&executor->cancelling, true, __ATOMIC_RELAXED);
+    for (struct ferry__waiter *w; (w = executor->wait_first);) {
+        ferry__line_remove(&executor->wait_first, &executor->wait_last, w);
+        w->value = FERRY_ECLOSED;
+        if (ferry__claim(w))
+            ferry__wakes_add(&wakes, w);
+    }
+    ferry__unlock(&executor->lock);
+    ferry__wake_all(&wakes);
+    if (mode == FERRY_CLOSE_CANCEL) {
+        for (struct ferry__job *job; (job = next_to_cancel(executor));) {
+            ferry__job_cancel(&job->future);
+            ferry__future_unref(&job->future);
+        }
+    }
+    if (executor->kind == FERRY__POOL)
+        ferry__pool_closed(executor);
+    return 0;
+}
+
+static void report_running(ferry_executor *executor, size_t n) {
+    ferry__log(FERRY_LOG_WARNING, "executor '%s' still has %zu jobs running", executor->name, n);
+    int64_t now = ferry__now();
+    ferry__lock(&executor->lock);
+    char names[8][FERRY__NAME_MAX];
+    long long ages[8];
+    size_t listed = 0;
+    for (struct ferry__job *job = executor->running; job && listed < 8; job = job->next_running) {
+        memcpy(names[listed], job->future.name, FERRY__NAME_MAX);
+        ages[listed++] = (long long)((now - job->started) / FERRY__MS);
+    }
+    ferry__unlock(&executor->lock);
+    for (size_t i = 0; i < listed; i++)
+        ferry__log(FERRY_LOG_WARNING, "  '%s' has been running for %lld ms", names[i], ages[i]);
+}
+
+int ferry_executor_stop(ferry_executor *executor, int64_t ms) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return -ENOMEM;
+    if (!executor)
+        return (int)ferry_fail(-EINVAL, "no executor to stop");
+    if (is_inside(executor, ctx))
+        return (int)ferry__error_say(ctx, -EDEADLK, &say_inside);
+    ferry_executor_close(executor, FERRY_CLOSE_DRAIN);
+    int rc = ferry__enter(ctx);
+    if (rc < 0)
+        return rc;
+    struct ferry__waiter w;
+    ferry__waiter_init(&w, ctx);
+    ferry__lock(&executor->lock);
+    if (!at_end(executor)) {
+        if (!ferry__may_park(ctx)) {
+            ferry__unlock(&executor->lock);
+            return ferry__can_park(ctx);
+        }
+        ferry__line_append(&executor->stop_first, &executor->stop_last, &w);
+        ferry__unlock(&executor->lock);
+        rc = ferry__park(&w, executor->name, ferry__deadline(ms), 0);
+        ferry__lock(&executor->lock);
+        ferry__line_remove(&executor->stop_first, &executor->stop_last, &w);
+    }
+    size_t left = executor->stats.running + executor->stats.queued;
+    ferry__unlock(&executor->lock);
+    if (rc == -ETIMEDOUT) {
+        report_running(executor, left);
+        return (int)left;
+    }
+    if (rc == 0 && executor->kind == FERRY__POOL)
+        ferry__pool_join(executor);
+    return rc;
+}
+
+void ferry_executor_free(ferry_executor *executor) {
+    if (!executor)
+        return;
+    if (atomic_fetch_sub(&executor->owners, 1) == 1)
+        ferry_executor_close(executor, FERRY_CLOSE_DRAIN);
+    ferry__executor_unref(executor);
+}
+
+void ferry_executor_get_stats(ferry_executor *executor, ferry_executor_stats *stats) {
+    memset(stats, 0, sizeof *stats);
+    if (!executor && !(executor = ferry_executor_default()))
+        return;
+    check_fork(executor);
+    ferry__lock(&executor->lock);
+    *stats = executor->stats;
+    ferry__unlock(&executor->lock);
+}

@@ -1,0 +1,137 @@
+/* Jobs and what runs them: shared by executor.c, job.c, threads.c, strand.c and inline.c.
+ *
+ * An executor's lock guards its line, its counters and the state of the jobs in the line. A strand's turns stand
+ * in its pool's line; the strand's lock and the pool's are never held together. A job's hook_lock comes before its
+ * executor's. What follows from a change made under
+ * the lock (a thread to wake or to start, a turn to hand to the pool, submitters to wake) is collected in a
+ * struct ferry__after and done once the lock was dropped. */
+#ifndef FERRY__EXECUTOR_H
+#define FERRY__EXECUTOR_H
+
+#include "core.h"
+
+struct ferry__worker;
+
+enum ferry__executor_kind { FERRY__POOL, FERRY__STRAND, FERRY__INLINE };
+
+enum ferry__job_state {
+    FERRY__JOB_WAITING, /* in no line yet: its submitter waits for a place, or hasn't asked for one */
+    FERRY__JOB_QUEUED,
+    FERRY__JOB_TAKEN    /* by whoever runs it, or by a cancel */
+};
+
+/* What stands in a line: a job, or a strand's turn in its pool's line. */
+struct ferry__work {
+    struct ferry__work *next, *prev; /* under the lock of the executor in whose line it stands */
+    ferry_executor *strand;          /* of a turn; NULL: a job's */
+};
+
+struct ferry__job {
+    ferry_future future;         /* first */
+    struct ferry__work work;
+    ferry_executor *executor;    /* a reference */
+    enum ferry__job_state state; /* under the executor's lock */
+    ferry_fn fn;
+    void *arg;
+    ferry_job_options options;
+    ferry_loop *home;            /* a reference; NULL */
+    struct ferry__cell *cell;    /* a reference; NULL */
+    int64_t deadline;
+    int64_t started;             /* clock; under the executor's lock */
+    struct ferry__job *next_running, *prev_running; /* under the executor's lock */
+    _Atomic int request;         /* atomic: enum ferry__request */
+    _Atomic bool counted;        /* atomic: it counts among its home's jobs */
+    unsigned hook_lock;          /* guards the five below */
+    struct ferry__thread *thread; /* while fn runs */
+    pthread_t pthread;           /* likewise */
+    bool hooked;                 /* it was told */
+    bool abandoned;
+    struct ferry__service_timer *patience; /* until it is abandoned; holds a reference on the handle */
+    uint32_t hook_busy;          /* futex word: 1 while the hook runs */
+    struct ferry__item free_item;
+};
+
+struct ferry_executor {
+    enum ferry__executor_kind kind;
+    _Atomic int refs;   /* owners, threads, jobs, turns: the memory */
+    _Atomic int owners; /* the user, and a pool's strands: when the last one leaves, it closes */
+    _Atomic uint32_t generation;
+    char name[FERRY__NAME_MAX];
+    size_t queue_max;
+    int full;
+    unsigned lock;      /* guards all below, and what threads.c and strand.c say */
+    bool closed;
+    bool cancelling;    /* closed with FERRY_CLOSE_CANCEL */
+    struct ferry__work *first, *last; /* the line */
+    void *wait_first, *wait_last;     /* submitters that wait for a place: waiter.item is the job */
+    void *stop_first, *stop_last;     /* who waits for the end */
+    struct ferry__job *running;       /* for reports and for telling them to stop */
+    ferry_executor_stats stats;
+};
+
+/* To be done once the executor's lock was dropped. Zero to begin with. */
+struct ferry__after {
+    struct ferry__worker *wake;  /* a pool's thread that gets work */
+    bool start;                  /* a pool's thread is to be made (it is counted already) */
+    struct ferry__work *turn;    /* a strand's, to stand in its pool's line */
+    struct ferry__wakes wakes;
+};
+void ferry__executor_after(ferry_executor *executor, struct ferry__after *after);
+
+/* executor.c */
+void ferry__executor_init(ferry_executor *executor, enum ferry__executor_kind kind,
+                          const ferry_executor_options *options, const char *name);
+int ferry__executor_check(const ferry_executor_options *options);
+void ferry__executor_ref(ferry_executor *executor);
+void ferry__executor_unref(ferry_executor *executor);
+/* Under the lock. */
+void ferry__line_push(ferry_executor *executor, struct ferry__work *work);
+void ferry__line_take(ferry_executor *executor, struct ferry__work *work);
+void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job, struct ferry__after *after);
+struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__work *work,
+                                        struct ferry__after *after);
+void ferry__executor_began(ferry_executor *executor, struct ferry__job *job);
+void ferry__executor_ended(ferry_executor *executor, struct ferry__job *job);
+void ferry__executor_check_end(ferry_executor *executor, struct ferry__wakes *wakes);
+/* Gives up a loop's own executor: closes it and waits until its idle threads are gone. */
+void ferry__executor_dismiss(ferry_executor *executor);
+
+/* job.c */
+struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *arg,
+                                  const ferry_job_options *options, struct ferry__ctx *ctx,
+                                  struct ferry__member *member);
+struct ferry__job_end {
+    int64_t result;
+    struct ferry__detail *detail;
+};
+/* Runs a job that was taken, on the calling thread. The end is the caller's to deliver. */
+struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__thread *thread);
+/* Decides the handle and gives the running side's reference back: the job may be gone then. */
+void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end);
+
+/* threads.c, under the pool's lock unless said otherwise */
+void ferry__pool_rouse(ferry_executor *pool, struct ferry__after *after); /* the line has grown */
+void ferry__pool_wake(ferry_executor *pool, struct ferry__worker *worker);  /* no lock */
+void ferry__pool_start(ferry_executor *pool);                               /* no lock */
+void ferry__pool_turn(ferry_executor *pool, struct ferry__work *turn);      /* no lock: a strand's turn */
+void ferry__pool_closed(ferry_executor *pool);                              /* no lock: idle threads leave */
+bool ferry__pool_ended(const ferry_executor *pool);
+void ferry__pool_join(ferry_executor *pool);                                /* no lock: the last thread has left */
+void ferry__pool_idle_out(ferry_executor *pool);                            /* no lock: waits for idle threads to leave */
+void ferry__pool_forked(ferry_executor *pool);                              /* no lock: alone in the child */
+void ferry__pool_destroy(ferry_executor *pool);
+long ferry__threads_idle(void); /* threads of all pools that sleep without work */
+
+/* strand.c, under the strand's lock unless said otherwise */
+struct ferry__work *ferry__strand_turn(ferry_executor *strand); /* one more, if there is need and room */
+void ferry__strand_run(struct ferry__work *turn, struct ferry__job **job, struct ferry__job_end *end,
+                       struct ferry__thread *thread);            /* no lock; see there */
+void ferry__strand_fail(struct ferry__work *turn, struct ferry__job_end end); /* no lock */
+bool ferry__strand_ended(const ferry_executor *strand);
+ferry_executor *ferry__strand_pool(const ferry_executor *strand); /* fixed */
+void ferry__strand_destroy(ferry_executor *strand);
+
+/* inline.c */
+void ferry__inline_submit(ferry_executor *executor, struct ferry__job *job, struct ferry__thread *thread);
+
+#endif

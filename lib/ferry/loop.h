@@ -1,0 +1,90 @@
+/* Loops: a libevent event_base with Ferry on top. It runs tasks, timers and fd events on one thread. */
+#ifndef FERRY_LOOP_H
+#define FERRY_LOOP_H
+
+#include <ferry/base.h>
+#include <ferry/log.h>
+
+FERRY_BEGIN_DECLS
+
+struct event_base;
+
+/* ---- The short way ------------------------------------------------------------------------------ */
+
+/* Makes a loop, runs fn(arg) as its first task, and shuts down in order: tasks that are left are cancelled
+ * and joined, jobs are cancelled or waited for. SIGINT and SIGTERM cancel the first task; a second one hurries
+ * the shutdown. A task that overflows its stack is named on standard error.
+ * Returns fn's result; -EINTR when a signal ended it; -ENOMEM or the errno of the system call when the loop
+ * could not be made; -EDEADLK inside a task, a callback or a job of a loop, or when nothing was left that
+ * could have woken the tasks (who waits for what is logged then). Blocks the calling thread. */
+FERRY_API int64_t ferry_run(ferry_fn fn, void *arg);
+
+/* Zero is the default of each. */
+typedef struct ferry_run_options {
+    int64_t grace_ms;   /* how long tasks and jobs may take to end after fn has; default 5,000 */
+    bool no_signals;    /* leave SIGINT and SIGTERM alone */
+    bool no_overflow_handler; /* leave SIGSEGV and SIGBUS alone */
+    size_t stack_size;  /* of the first task, bytes; default 256 KiB */
+    void *reserved[4];  /* zero */
+} ferry_run_options;
+FERRY_API int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options);
+
+/* ---- Loops of your own -------------------------------------------------------------------------- */
+
+/* A loop with an event_base of its own. NULL with errno set (ENOMEM, EMFILE, ...) when it can't be made.
+ * It belongs to the thread that runs it first. */
+FERRY_API ferry_loop *ferry_loop_new(void);
+
+/* A loop on the program's own base, which the program goes on dispatching itself; it must outlive the loop.
+ * Call it on the thread that dispatches. The base needs no evthread locks. Ferry keeps the base busy (so
+ * that event_base_dispatch() doesn't return) as long as tasks or callbacks are outstanding. NULL with errno
+ * set on failure. */
+FERRY_API ferry_loop *ferry_loop_attach(struct event_base *base);
+
+/* The base that the loop stands on, for events of the program's own. Loop thread only. */
+FERRY_API struct event_base *ferry_loop_base(ferry_loop *loop);
+
+/* The loop of the running task, callback or job; NULL elsewhere. */
+FERRY_API ferry_loop *ferry_loop_current(void);
+
+/* Runs fn(arg) as a task and turns the loop until it has ended; other tasks stay as they are, and go on with
+ * the next run. fn NULL: goes on with the task that ferry_loop_stop() left unfinished.
+ * Returns the task's result (-ECANCELED when it was cancelled); FERRY_ESTOPPED; -EDEADLK inside a task or
+ * callback or when nothing is left that could wake the task (who waits for what is logged, and the
+ * tasks are cancelled); -EINVAL for an attached loop, when there is nothing to go on with, or when another
+ * thread runs it; FERRY_ECLOSED after a shutdown; FERRY_EFORKED; -ENOMEM. Blocks the calling thread. */
+FERRY_API int64_t ferry_loop_run(ferry_loop *loop, ferry_fn fn, void *arg);
+
+/* Makes ferry_loop_run() return FERRY_ESTOPPED after the current turn; before a run: that run makes one turn
+ * that doesn't wait. Any thread. */
+FERRY_API void ferry_loop_stop(ferry_loop *loop);
+
+/* Orderly end, soft then hard: no new tasks or posts are accepted, all tasks are cancelled (from a task: all
+ * others), the loop turns until they have ended or `grace_ms` are over; then shields stop counting, and what
+ * still hasn't ended after as long again is logged by name and age. The loop's own executor
+ * is ended likewise. A second call hurries the first one.
+ * Returns the number of tasks and jobs that were left behind (0: none); -EINPROGRESS in a callback on the
+ * loop's own thread (the shutdown goes on by itself), or for a second call. Suspends or blocks. Any thread. */
+FERRY_API int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms);
+
+/* Gives the loop back. Returns 0; -EBUSY, with nothing destroyed, while it runs or tasks, callbacks or jobs of
+ * it are left (shut it down first); 0 for NULL. Loop thread, or any other when it doesn't run. */
+FERRY_API int ferry_loop_free(ferry_loop *loop);
+
+/* ---- Work from elsewhere ------------------------------------------------------------------------ */
+
+/* Has fn(arg) called once on the loop's thread, as a callback (it must not wait). In order for each posting
+ * thread. A negative result is logged as an error; later callbacks still run. Returns 0, FERRY_ECLOSED
+ * (fn is never called then; arg stays the caller's), or -ENOMEM. Any thread, task or callback; never blocks. */
+FERRY_API int ferry_post(ferry_loop *loop, ferry_fn fn, void *arg);
+
+/* A wake-up that may be sent as often as one likes: however often it was sent before the callback starts, it
+ * runs once; sent again after it has started, it runs again. */
+typedef struct ferry_async ferry_async;
+FERRY_API ferry_async *ferry_async_new(ferry_loop *loop, ferry_fn fn, void *arg); /* NULL: out of memory */
+FERRY_API int ferry_async_send(ferry_async *async); /* 0, FERRY_ECLOSED; any thread, never blocks */
+FERRY_API void ferry_async_free(ferry_async *async); /* loop thread; its callback doesn't run any more */
+
+FERRY_END_DECLS
+
+#endif

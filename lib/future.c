@@ -1,0 +1,417 @@
+/* Handles: done is decided once; whoever wants to know is told.
+ *
+ *     pending -> done     by ferry__future_complete(), the first caller wins; nobody else writes result or detail
+ *
+ * refs counts the users' references, one for the running side (task, job, promise) and one for each callback
+ * and each kick that is on its way. The last one frees the record.
+ *
+ * `done` is stored after result and detail (release), so that who reads it as true (acquire) may read them. The
+ * list of links is guarded by the lock; each link is notified once, under the lock, in the order of registration.
+ * A link that unlink can't find any more has been notified completely, because both need the lock. */
+#include "config.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core.h"
+
+static struct ferry__detail say_null = FERRY__STATIC_DETAIL(
+    "there is no handle: out of memory when the operation was to be started");
+static struct ferry__detail say_self = FERRY__STATIC_DETAIL("a task or job can't await its own handle");
+static struct ferry__detail say_forked = FERRY__STATIC_DETAIL(
+    "the handle belongs to the parent process: fork() copies no threads; start the operation again in the child");
+static struct ferry__detail say_other = FERRY__STATIC_DETAIL("somebody else cancelled what was awaited");
+
+void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name, const char *otherwise) {
+    atomic_init(&f->refs, 1);
+    f->kind = (uint8_t)kind;
+    f->generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+    strncpy(f->name, name ? name : otherwise, sizeof f->name - 1);
+    ferry__debug_made(f);
+}
+
+ferry_future *ferry__future_fixed(int64_t result, struct ferry__detail *detail) {
+    ferry_future *f = ferry__calloc(1, sizeof *f);
+    if (!f) {
+        ferry__detail_unref(detail);
+        return NULL;
+    }
+    ferry__future_init(f, FERRY__IS_FIXED, NULL, "handle");
+    f->result = result;
+    f->detail = detail;
+    atomic_store(&f->done, 1);
+    return f;
+}
+
+/* An error that nobody has looked at isn't lost; a cancellation is none. */
+static void report_unread(const ferry_future *f) {
+    if (!ferry__future_done(f) || f->result >= 0 || f->result == -ECANCELED || f->kind == FERRY__IS_SHIELD ||
+        f->member || atomic_load(&f->read))
+        return;
+    ferry__log(FERRY_LOG_ERROR, "'%s' failed and nobody asked for its result: %s", f->name,
+               ferry__detail_words(f->detail, f->result));
+}
+
+void ferry__future_unref(ferry_future *f) {
+    if (atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    report_unread(f);
+    ferry__debug_ended(f);
+    ferry__detail_unref(f->detail);
+    f->detail = NULL;
+    switch ((enum ferry__kind)f->kind) {
+    case FERRY__IS_TASK:
+        ferry__task_destroy((struct ferry__task *)f);
+        break;
+    case FERRY__IS_JOB:
+        ferry__job_destroy(f);
+        break;
+    case FERRY__IS_PROMISE:
+        ferry__promise_destroy(f);
+        break;
+    case FERRY__IS_SHIELD:
+        ferry__shield_destroy(f);
+        break;
+    case FERRY__IS_FIXED:
+        ferry__free(f);
+        break;
+    }
+}
+
+ferry_future *ferry_ref(ferry_future *f) {
+    if (f)
+        atomic_fetch_add_explicit(&f->refs, 1, memory_order_relaxed);
+    return f;
+}
+
+/* ---- Telling ------------------------------------------------------------------------------------------ */
+
+void ferry__wakes_later(struct ferry__wakes *wakes, struct ferry__link *link) {
+    link->next = NULL;
+    if (wakes->later_last)
+        wakes->later_last->next = link;
+    else
+        wakes->later_first = link;
+    wakes->later_last = link;
+}
+
+static struct ferry__link *take_first(ferry_future *f) {
+    struct ferry__link *link = f->first;
+    if (link) {
+        f->first = link->next;
+        if (f->first)
+            f->first->prev = NULL;
+        else
+            f->last = NULL;
+        link->listed = false;
+    }
+    return link;
+}
+
+bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detail *detail) {
+    ferry__lock(&f->lock);
+    if (f->done) {
+        ferry__unlock(&f->lock);
+        ferry__detail_unref(detail);
+        return false;
+    }
+    f->result = result;
+    f->detail = detail;
+    atomic_store(&f->done, 1);
+    if (f->member) {
+        ferry__unlock(&f->lock);
+        ferry__group_member_done(f->member, f);
+        ferry__lock(&f->lock);
+    }
+    struct ferry__wakes wakes = {0};
+    for (struct ferry__link *link; (link = take_first(f));)
+        link->notify(link, f, &wakes);
+    ferry__unlock(&f->lock);
+    ferry__wake_all(&wakes);
+    for (struct ferry__link *link = wakes.later_first, *next; link; link = next) {
+        next = link->next;
+        link->after(link, f);
+    }
+    return true;
+}
+
+bool ferry__future_link(ferry_future *f, struct ferry__link *link) {
+    ferry__lock(&f->lock);
+    if (f->done) {
+        ferry__unlock(&f->lock);
+        return false;
+    }
+    link->next = NULL;
+    link->prev = f->last;
+    link->listed = true;
+    if (f->last)
+        f->last->next = link;
+    else
+        f->first = link;
+    f->last = link;
+    ferry__unlock(&f->lock);
+    return true;
+}
+
+bool ferry__future_unlink(ferry_future *f, struct ferry__link *link) {
+    ferry__lock(&f->lock);
+    bool listed = link->listed;
+    if (listed) {
+        if (link->prev)
+            link->prev->next = link->next;
+        else
+            f->first = link->next;
+        if (link->next)
+            link->next->prev = link->prev;
+        else
+            f->last = link->prev;
+        link->listed = false;
+    }
+    ferry__unlock(&f->lock);
+    return listed;
+}
+
+/* ---- Waiting ------------------------------------------------------------------------------------------ */
+
+struct observer {
+    struct ferry__link link;
+    struct ferry__waiter waiter;
+};
+
+static void observed(struct ferry__link *link, ferry_future *f, struct ferry__wakes *wakes) {
+    struct observer *o = ferry__container(link, struct observer, link);
+    (void)f;
+    if (ferry__claim(&o->waiter))
+        ferry__wakes_add(wakes, &o->waiter);
+}
+
+int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline, unsigned flags) {
+    if (ferry__future_done(f))
+        return 0;
+    if (f->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
+        return (int)ferry__error_say(ctx, FERRY_EFORKED, &say_forked);
+    int rc = ferry__can_park(ctx);
+    if (rc < 0)
+        return rc;
+    bool job = ctx->kind == FERRY__JOB;
+    while (job && ferry__worker_help(ctx, f))
+        if (ferry__future_done(f))
+            return 0;
+    struct observer o = {.link = {.notify = observed}};
+    ferry__waiter_init(&o.waiter, ctx);
+    if (!ferry__future_link(f, &o.link))
+        return 0;
+    if (job)
+        ferry__worker_blocked(ctx);
+    rc = ferry__park(&o.waiter, f->name, deadline, flags);
+    if (job)
+        ferry__worker_unblocked(ctx);
+    if (rc < 0)
+        ferry__future_unlink(f, &o.link);
+    return rc;
+}
+
+/* The result in the words of whoever asks. */
+static int64_t translated(const ferry_future *f) {
+    return f->result == -ECANCELED ? FERRY_EJOBCANCELED : f->result;
+}
+
+int64_t ferry__future_take(ferry_future *f, struct ferry__ctx *ctx) {
+    f = ferry__shield_source(f);
+    int64_t result = translated(f);
+    atomic_store_explicit(&f->read, true, memory_order_relaxed);
+    if (f->kind == FERRY__IS_JOB && result != FERRY_EJOBCANCELED)
+        ferry__job_deliver(f, result);
+    if (result == FERRY_EJOBCANCELED)
+        ferry__error_set(ctx, result, &say_other);
+    else if (result < 0)
+        ferry__error_set(ctx, result, ferry__detail_ref(f->detail));
+    return result;
+}
+
+static int64_t await_until(ferry_future *f, int64_t ms) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return -ENOMEM;
+    if (!f)
+        return ferry__error_say(ctx, -ENOMEM, &say_null);
+    if (f == ctx->self)
+        return ferry__error_say(ctx, -EDEADLK, &say_self);
+    int stopped = 0;
+    if (!ferry__future_done(f)) {
+        stopped = ferry__enter(ctx);
+        if (stopped == 0)
+            stopped = ferry__future_observe(f, ctx, ferry__deadline(ms), 0);
+        if (stopped == -ECANCELED || stopped == -ETIMEDOUT) {
+            ferry_cancel(f);
+            int joined = ferry__future_observe(f, ctx, FERRY__NEVER, FERRY__SHIELDED);
+            if (joined < 0)
+                return joined;
+        } else if (stopped < 0) {
+            return stopped;
+        }
+    }
+    int64_t result = ferry__future_take(f, ctx);
+    ferry__future_unref(f);
+    if (result != FERRY_EJOBCANCELED)
+        return result;
+    /* It ended as cancelled: was that for the awaiter's sake? A job may have seen its scope's end first. */
+    if (stopped == 0 && ferry__scope_look(ctx, ferry__now()))
+        stopped = -ECANCELED;
+    ferry__scope_tell(ctx);
+    if (stopped == 0)
+        return result;
+    ferry__error_set(ctx, stopped, NULL);
+    return stopped;
+}
+
+int64_t ferry_await(ferry_future *f) {
+    return await_until(f, FERRY_FOREVER);
+}
+
+int64_t ferry_await_for(ferry_future *f, int64_t ms) {
+    return await_until(f, ms);
+}
+
+int ferry_wait_for(ferry_future *f, int64_t ms) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return -ENOMEM;
+    if (!f)
+        return (int)ferry__error_say(ctx, -ENOMEM, &say_null);
+    int rc = ferry__enter(ctx);
+    if (rc < 0 || ferry__future_done(f))
+        return rc;
+    if (f == ctx->self)
+        return (int)ferry__error_say(ctx, -EDEADLK, &say_self);
+    return ferry__future_observe(f, ctx, ferry__deadline(ms), 0);
+}
+
+int ferry_wait(ferry_future *f) {
+    return ferry_wait_for(f, FERRY_FOREVER);
+}
+
+/* ---- Questions, cancel, detach -------------------------------------------------------------------------- */
+
+bool ferry_done(const ferry_future *f) {
+    return !f || ferry__future_done(f);
+}
+
+int64_t ferry_result(ferry_future *f) {
+    if (!f)
+        return -ENOMEM;
+    if (!ferry__future_done(f))
+        return -EAGAIN;
+    atomic_store_explicit(&f->read, true, memory_order_relaxed);
+    return translated(f);
+}
+
+bool ferry_cancelled(const ferry_future *f) {
+    return f && ferry__future_done(f) && f->result == -ECANCELED;
+}
+
+const char *ferry_future_name(const ferry_future *f) {
+    return f ? f->name : "handle";
+}
+
+int ferry_cancel(ferry_future *f) {
+    if (!f || ferry__future_done(f) ||
+        f->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
+        return FERRY_CANCEL_LATE;
+    switch ((enum ferry__kind)f->kind) {
+    case FERRY__IS_TASK:
+        ferry__task_cancel((struct ferry__task *)f);
+        return FERRY_CANCEL_ASKED;
+    case FERRY__IS_JOB:
+        return ferry__job_cancel(f);
+    case FERRY__IS_PROMISE:
+        return ferry__promise_cancel(f);
+    case FERRY__IS_SHIELD:
+        return ferry__shield_cancel(f);
+    case FERRY__IS_FIXED:
+        break;
+    }
+    return FERRY_CANCEL_LATE;
+}
+
+void ferry_detach(ferry_future *f) {
+    if (f)
+        ferry__future_unref(f);
+}
+
+/* ---- Callbacks ------------------------------------------------------------------------------------------ */
+
+struct callback {
+    struct ferry__link link;
+    struct ferry__item item;
+    ferry_future *future; /* a reference */
+    ferry_loop *loop;     /* a reference, and one of its callbacks */
+    ferry_callback fn;
+    void *arg;
+};
+
+static void callback_free(struct callback *c) {
+    ferry__future_unref(c->future);
+    atomic_fetch_sub(&c->loop->callbacks, 1);
+    ferry__loop_unref(c->loop);
+    ferry__free(c);
+}
+
+static void callback_run(ferry_loop *loop, struct ferry__item *item) {
+    struct callback *c = ferry__container(item, struct callback, item);
+    c->fn(c->future, ferry_result(c->future), c->arg);
+    ferry__loop_ref(loop);
+    callback_free(c);
+    ferry__loop_ended(loop);
+    ferry__loop_unref(loop);
+}
+
+static void callback_drop(struct ferry__item *item) {
+    struct callback *c = ferry__container(item, struct callback, item);
+    ferry__log(FERRY_LOG_WARNING, "the callback for '%s' was dropped: its loop was closed", c->future->name);
+    callback_free(c);
+}
+
+static void callback_due(struct ferry__link *link, ferry_future *f) {
+    struct callback *c = ferry__container(link, struct callback, link);
+    (void)f;
+    if (!ferry__loop_send(c->loop, &c->item))
+        callback_drop(&c->item);
+}
+
+static void callback_notify(struct ferry__link *link, ferry_future *f, struct ferry__wakes *wakes) {
+    (void)f;
+    ferry__wakes_later(wakes, link);
+}
+
+int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return -ENOMEM;
+    if (!f)
+        return (int)ferry__error_say(ctx, -ENOMEM, &say_null);
+    if (!loop)
+        loop = ferry__loop_of(ctx);
+    if (!loop || !fn)
+        return (int)ferry_fail(-EINVAL, loop ? "ferry_then() without a function"
+                                             : "ferry_then() without a loop: there is no current one here");
+    if (atomic_load(&loop->state) == FERRY__LOOP_DOWN)
+        return (int)ferry_fail(FERRY_ECLOSED, "the loop was shut down: a callback would never be called");
+    struct callback *c = ferry__calloc(1, sizeof *c);
+    if (!c)
+        return (int)ferry__error_say(ctx, -ENOMEM, NULL);
+    c->link.notify = callback_notify;
+    c->link.after = callback_due;
+    c->item.run = callback_run;
+    c->item.drop = callback_drop;
+    c->future = ferry_ref(f);
+    c->loop = loop;
+    c->fn = fn;
+    c->arg = arg;
+    ferry__loop_ref(loop);
+    atomic_fetch_add(&loop->callbacks, 1);
+    ferry__loop_expect(loop);
+    if (!ferry__future_link(f, &c->link))
+        callback_due(&c->link, f);
+    return 0;
+}

@@ -1,0 +1,140 @@
+/* A loop's inbox: how other threads hand work in.
+ *
+ * Any thread pushes items on a stack; the loop takes the whole stack and turns it round, so that items come
+ * out in the order of the pushes. Wake-ups are counted: the fd is written only when the loop has said that it
+ * is about to sleep, and only by the first who comes then.
+ *
+ *     pusher                            loop
+ *     push (read-modify-write)          awake = 0
+ *     fence                             fence
+ *     awake == 0 ?                      stack empty ?  no: stay awake
+ *     waking was 0 ? write fd           sleep on fd
+ *
+ * Of the two either the loop sees the item or the pusher sees that the loop dozes: each side writes, passes a
+ * full barrier and then reads what the other wrote. `waking` is cleared when the loop is roused, for whatever
+ * reason: a write that is still on its way then makes the fd readable later, which costs one more turn. The fd is
+ * read whenever it is readable, never on the strength of `waking`.
+ *
+ * Owners: head, awake, waking are atomic; `first` belongs to the loop's thread; fd is fixed. */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#ifdef HAVE_SYS_EVENTFD_H
+#include <sys/eventfd.h>
+#endif
+
+#include "core.h"
+
+static struct ferry__item closed_mark;
+
+int ferry__inbox_init(struct ferry__inbox *inbox) {
+    atomic_init(&inbox->head, NULL);
+    atomic_init(&inbox->awake, 0);
+    atomic_init(&inbox->waking, 0);
+    inbox->first = NULL;
+#ifdef HAVE_SYS_EVENTFD_H
+    inbox->fd[0] = inbox->fd[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return inbox->fd[0] < 0 ? -errno : 0;
+#else
+    if (pipe(inbox->fd) < 0)
+        return -errno;
+    for (int i = 0; i < 2; i++) {
+        fcntl(inbox->fd[i], F_SETFL, fcntl(inbox->fd[i], F_GETFL) | O_NONBLOCK);
+        fcntl(inbox->fd[i], F_SETFD, FD_CLOEXEC);
+    }
+    return 0;
+#endif
+}
+
+void ferry__inbox_fini(struct ferry__inbox *inbox) {
+    close(inbox->fd[0]);
+    if (inbox->fd[1] != inbox->fd[0])
+        close(inbox->fd[1]);
+}
+
+static void ring(struct ferry__inbox *inbox) {
+    if (atomic_load(&inbox->awake) || atomic_exchange(&inbox->waking, 1))
+        return;
+    uint64_t one = 1;
+    ssize_t written;
+    do {
+        written = write(inbox->fd[1], &one, sizeof one);
+    } while (written < 0 && errno == EINTR);
+    /* EAGAIN: the fd is readable as it is. */
+}
+
+bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item) {
+    struct ferry__item *head = atomic_load_explicit(&inbox->head, memory_order_relaxed);
+    do {
+        if (head == &closed_mark)
+            return false;
+        item->next = head;
+    } while (!atomic_compare_exchange_weak(&inbox->head, &head, item));
+    int saved = errno;
+    ring(inbox);
+    errno = saved;
+    return true;
+}
+
+static struct ferry__item *turned_round(struct ferry__item *newest) {
+    struct ferry__item *oldest = NULL;
+    while (newest) {
+        struct ferry__item *older = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = older;
+    }
+    return oldest;
+}
+
+struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox) {
+    if (!inbox->first) {
+        struct ferry__item *head = atomic_load_explicit(&inbox->head, memory_order_relaxed);
+        if (!head || head == &closed_mark)
+            return NULL;
+        inbox->first = turned_round(atomic_exchange(&inbox->head, NULL));
+    }
+    struct ferry__item *item = inbox->first;
+    inbox->first = item->next;
+    return item;
+}
+
+bool ferry__inbox_waits(struct ferry__inbox *inbox) {
+    struct ferry__item *head = atomic_load(&inbox->head);
+    return inbox->first || (head && head != &closed_mark);
+}
+
+void ferry__inbox_doze(struct ferry__inbox *inbox) {
+    atomic_store(&inbox->awake, 0);
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+void ferry__inbox_rouse(struct ferry__inbox *inbox) {
+    atomic_store(&inbox->awake, 1);
+    atomic_store(&inbox->waking, 0);
+}
+
+void ferry__inbox_empty(struct ferry__inbox *inbox) {
+    uint64_t count[8];
+    ssize_t got;
+    do {
+        got = read(inbox->fd[0], count, inbox->fd[0] == inbox->fd[1] ? sizeof count[0] : sizeof count);
+    } while ((got < 0 && errno == EINTR) || got == (ssize_t)sizeof count);
+}
+
+struct ferry__item *ferry__inbox_close(struct ferry__inbox *inbox) {
+    struct ferry__item *taken = inbox->first;
+    struct ferry__item *rest = atomic_exchange(&inbox->head, &closed_mark);
+    inbox->first = NULL;
+    rest = rest == &closed_mark ? NULL : turned_round(rest);
+    if (!taken)
+        return rest;
+    struct ferry__item *last = taken;
+    while (last->next)
+        last = last->next;
+    last->next = rest;
+    return taken;
+}

@@ -1,0 +1,261 @@
+/* Jobs: one blocking call each, and how it is told to stop.
+ *
+ *     WAITING -> QUEUED -> TAKEN     under the executor's lock; whoever takes it, a thread or a cancel, decides
+ *                                    whether fn ever runs
+ *
+ * A running job is told by its flag (request), a kick of its thread, the signal that it asked for, and its
+ * interrupt hook. hook_lock stands between the cancel and the end of fn: the canceller claims the hook while
+ * `thread` is set, and the worker, once fn has returned, clears `thread` and waits for a hook that is busy. So the hook
+ * never runs after fn, and never twice.
+ *
+ * References on the handle: the user's; the running side's, until fn has ended (also of an abandoned job); the
+ * patience timer's. The record goes with the last; then arg_free runs, on the home loop's thread where there is one.
+ *
+ * counted: the home loop counts it as its own until it has ended or was abandoned, whichever comes first. */
+#include "config.h"
+
+#include <errno.h>
+#include <signal.h>
+
+#include "executor.h"
+
+static struct ferry__detail say_never = FERRY__STATIC_DETAIL("cancelled before it began");
+
+/* ---- Life ----------------------------------------------------------------------------------------------- */
+
+static void uncount(struct ferry__job *job) {
+    if (atomic_exchange(&job->counted, false))
+        atomic_fetch_sub(&job->home->jobs, 1);
+}
+
+struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *arg,
+                                  const ferry_job_options *options, struct ferry__ctx *ctx,
+                                  struct ferry__member *member) {
+    static const ferry_job_options none;
+    struct ferry__cell *cell = NULL;
+    /* A thread without a scope can't be cancelled: there is nothing to inherit. */
+    if (ctx->kind != FERRY__THREAD || ctx->top != &ctx->root) {
+        cell = ferry__scope_cell(ctx);
+        if (!cell)
+            return NULL;
+    }
+    struct ferry__job *job = ferry__calloc(1, sizeof *job);
+    if (!job) {
+        ferry__cell_unref(cell);
+        return NULL;
+    }
+    job->options = options ? *options : none;
+    ferry__future_init(&job->future, FERRY__IS_JOB, job->options.name, "job");
+    job->options.name = NULL; /* copied */
+    atomic_store_explicit(&job->future.refs, 2, memory_order_relaxed);
+    job->future.member = member;
+    job->executor = executor;
+    ferry__executor_ref(executor);
+    job->fn = fn;
+    job->arg = arg;
+    job->cell = cell;
+    job->deadline = ferry__scope_deadline(ctx);
+    job->home = ferry__loop_of(ctx);
+    if (job->home) {
+        ferry__loop_ref(job->home);
+        atomic_fetch_add(&job->home->jobs, 1);
+        atomic_store_explicit(&job->counted, true, memory_order_relaxed);
+    }
+    return job;
+}
+
+static void job_free(struct ferry__job *job) {
+    if (job->options.arg_free)
+        job->options.arg_free(job->arg);
+    ferry_loop *home = job->home;
+    ferry__free(job);
+    if (home)
+        ferry__loop_unref(home);
+}
+
+static void free_on_loop(ferry_loop *loop, struct ferry__item *item) {
+    (void)loop; /* a turn holds a reference of its own */
+    job_free(ferry__container(item, struct ferry__job, free_item));
+}
+
+static void free_anywhere(struct ferry__item *item) {
+    job_free(ferry__container(item, struct ferry__job, free_item));
+}
+
+void ferry__job_destroy(ferry_future *f) {
+    struct ferry__job *job = (struct ferry__job *)f;
+    ferry__cell_unref(job->cell);
+    ferry__executor_unref(job->executor);
+    job->cell = NULL;
+    job->executor = NULL;
+    if (job->options.arg_free && job->home && !ferry__loop_here(job->home)) {
+        job->free_item.run = free_on_loop;
+        job->free_item.drop = free_anywhere;
+        if (ferry__loop_send(job->home, &job->free_item))
+            return;
+    }
+    job_free(job);
+}
+
+void ferry__job_deliver(ferry_future *f, int64_t result) {
+    struct ferry__job *job = (struct ferry__job *)f;
+    if (job->options.deliver && !atomic_exchange(&f->delivered, true))
+        job->options.deliver(job->arg, result);
+}
+
+void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end) {
+    ferry__future_complete(&job->future, end.result, end.detail);
+    uncount(job);
+    ferry__future_unref(&job->future);
+}
+
+/* ---- Running -------------------------------------------------------------------------------------------- */
+
+static void mask_interrupt(const struct ferry__job *job, int how) {
+    if (job->options.interrupt_signal <= 0)
+        return;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, job->options.interrupt_signal);
+    pthread_sigmask(how, &set, NULL);
+}
+
+static void no_more_hooks(struct ferry__job *job) {
+    ferry__lock(&job->hook_lock);
+    job->thread = NULL;
+    struct ferry__service_timer *patience = job->patience;
+    job->patience = NULL;
+    ferry__unlock(&job->hook_lock);
+    while (__atomic_load_n(&job->hook_busy, __ATOMIC_ACQUIRE))
+        ferry__futex_wait(&job->hook_busy, 1, FERRY__NEVER);
+    if (patience) {
+        ferry__service_cancel(patience);
+        ferry__future_unref(&job->future);
+    }
+}
+
+struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__thread *thread) {
+    struct ferry__ctx ctx;
+    ferry__ctx_init(&ctx, FERRY__JOB);
+    ctx.thread = thread;
+    ctx.self = &job->future;
+    ctx.loop = job->home;
+    ctx.inherited = job->cell;
+    ctx.root.deadline = ctx.next_deadline = job->deadline;
+    atomic_store_explicit(&ctx.asked, 1, memory_order_relaxed);
+    struct ferry__ctx *outer = thread->current;
+    thread->current = &ctx;
+    struct ferry__job_end end = {-ECANCELED, &say_never};
+    mask_interrupt(job, SIG_UNBLOCK);
+    ferry__lock(&job->hook_lock);
+    job->thread = thread;
+    job->pthread = pthread_self();
+    ferry__unlock(&job->hook_lock);
+    /* A request that came before `thread` was set had nobody to tell: it is seen here. */
+    if (!ferry__scope_look(&ctx, job->deadline == FERRY__NEVER ? 0 : ferry__now())) {
+        end.result = job->fn(job->arg);
+        end.detail = end.result < 0 ? ferry__error_take(&ctx, end.result) : NULL;
+    }
+    no_more_hooks(job);
+    mask_interrupt(job, SIG_BLOCK);
+    ferry__ctx_end(&ctx);
+    thread->current = outer;
+    return end;
+}
+
+/* ---- Telling it to stop --------------------------------------------------------------------------------- */
+
+int ferry__job_request(ferry_future *f) {
+    return atomic_load(&((struct ferry__job *)f)->request);
+}
+
+static void abandon(struct ferry__job *job) {
+    ferry__lock(&job->hook_lock);
+    bool mine = job->thread && !job->abandoned;
+    if (mine) { /* counted before the worker can get to the end of the job */
+        job->abandoned = true;
+        ferry__lock(&job->executor->lock);
+        job->executor->stats.abandoned++;
+        ferry__unlock(&job->executor->lock);
+    }
+    ferry__unlock(&job->hook_lock);
+    if (!mine)
+        return;
+    ferry__log(FERRY_LOG_WARNING, "'%s' was given up: it doesn't stop; its thread runs on", job->future.name);
+    ferry__future_complete(&job->future, -ECANCELED, NULL);
+    uncount(job);
+}
+
+static void patience_over(void *arg) {
+    abandon(arg);
+}
+
+/* With ABANDON: now, or when its grace is over. */
+static void lose_patience(struct ferry__job *job) {
+    if (job->options.grace_ms > 0) {
+        ferry_ref(&job->future);
+        struct ferry__service_timer *timer =
+            ferry__service_at(ferry__deadline(job->options.grace_ms), patience_over, job);
+        if (timer) {
+            ferry__lock(&job->hook_lock);
+            bool running = job->thread != NULL;
+            if (running)
+                job->patience = timer;
+            ferry__unlock(&job->hook_lock);
+            if (!running) {
+                ferry__service_cancel(timer);
+                ferry__future_unref(&job->future);
+            }
+            return;
+        }
+        ferry__future_unref(&job->future);
+    }
+    abandon(job);
+}
+
+/* The job runs, or is about to. */
+static void tell(struct ferry__job *job) {
+    ferry__lock(&job->hook_lock);
+    bool mine = job->thread && !job->hooked;
+    bool hook = mine && job->options.interrupt;
+    if (mine) {
+        job->hooked = true;
+        ferry__thread_kick(job->thread);
+        if (job->options.interrupt_signal > 0)
+            pthread_kill(job->pthread, job->options.interrupt_signal);
+        if (hook)
+            __atomic_store_n(&job->hook_busy, 1, __ATOMIC_RELAXED);
+    }
+    ferry__unlock(&job->hook_lock);
+    if (hook) {
+        job->options.interrupt(job->arg);
+        __atomic_store_n(&job->hook_busy, 0, __ATOMIC_RELEASE);
+        ferry__futex_wake(&job->hook_busy, 1);
+    }
+    if (mine && job->options.policy == FERRY_JOB_ABANDON)
+        lose_patience(job);
+}
+
+int ferry__job_cancel(ferry_future *f) {
+    struct ferry__job *job = (struct ferry__job *)f;
+    ferry_ref(f); /* the hook may lead to the end of everybody else's */
+    int none = FERRY__REQUEST_NONE;
+    atomic_compare_exchange_strong(&job->request, &none, FERRY__REQUEST_CANCEL);
+    ferry_executor *executor = job->executor;
+    struct ferry__after after = {0};
+    ferry__lock(&executor->lock);
+    bool taken = job->state == FERRY__JOB_QUEUED;
+    if (taken) {
+        ferry__executor_take(executor, &job->work, &after);
+        executor->stats.cancelled++;
+        ferry__executor_check_end(executor, &after.wakes);
+    }
+    ferry__unlock(&executor->lock);
+    ferry__executor_after(executor, &after);
+    if (taken)
+        ferry__job_finish(job, (struct ferry__job_end){-ECANCELED, &say_never});
+    else
+        tell(job);
+    ferry__future_unref(f);
+    return taken ? FERRY_CANCEL_NEVER_RAN : FERRY_CANCEL_ASKED;
+}

@@ -1,0 +1,24 @@
+/* What mutex, semaphore, event and queue have in common: see line.c. */
+#ifndef FERRY__LINE_H
+#define FERRY__LINE_H
+
+#include "core.h"
+
+/* Waits in turn. Called with *lock held, w initialised and in no line; returns with the lock
+ * dropped and w in no line: 0 when it was granted, else -ECANCELED, -ETIMEDOUT or -EDEADLK. `ms` is
+ * relative. */
+int ferry__line_wait(unsigned *lock, void **first, void **last, struct ferry__waiter *w,
+                     const char *what, int64_t ms);
+
+/* Takes the first out that can still be granted, and grants it; NULL: there is none, and the line
+ * is empty. Under the lock. What it gets (item, value) is written before the lock is dropped, and
+ * it is woken after. */
+struct ferry__waiter *ferry__line_claim(void **first, void **last);
+
+/* The same with all of them; each gets `value`. */
+void ferry__line_claim_all(void **first, void **last, int64_t value, struct ferry__wakes *wakes);
+
+/* Records why a call of whoever runs now is refused, and returns the code. Without inner locks. */
+int ferry__refuse(int code, struct ferry__detail *why);
+
+#endif

@@ -1,0 +1,557 @@
+/* Loops: libevent's base turns, Ferry's tasks, timers and inbox turn with it.
+ *
+ * One turn takes items out of the inbox, fires timers and runs ready tasks, in slices, until nothing is left
+ * or the turn's budget is used up; then libevent looks at the file descriptors. Three events of libevent stand
+ * behind that:
+ *   wake_event   the inbox's fd. Added always, and internal to the base: it doesn't keep the base from ending
+ *   tick_event   a timer: the next deadline, or at once when a turn ended with work left. It goes through
+ *                libevent's timers so that file descriptors are looked at before the next turn
+ *   keep_event   a timer far away, added while tasks or callbacks are outstanding: it keeps the base from ending
+ *
+ * Two ways to turn. An attached loop turns inside the callbacks of the wake and the tick event. In ferry_loop_run()
+ * these callbacks do nothing but return, and the turn is made between two passes of the base.
+ *
+ * State: OPEN -> SOFT -> HARD -> DOWN (shutdown.c). Written by the loop's thread only.
+ *
+ * Owners. A loop belongs to the thread that attached it, or to the one that runs it. All fields are that thread's
+ * unless core.h says otherwise. Other threads send items (inbox.c). References: one for the user, one for each
+ * task, job, callback and kick, one for a waker from claim to wake. ferry_loop_free() gives up the user's and closes
+ * libevent's side at once; the memory goes with the last. */
+#include "config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+#include "executor.h"
+#include "overflow.h"
+#include "signal_wait.h"
+
+#define STEPS_A_SLICE 64
+#define ITEMS_A_SLICE 256
+#define STEPS_A_TURN 2048
+#define NS_A_TURN (2 * FERRY__MS)
+
+static struct ferry__detail say_inside = FERRY__STATIC_DETAIL(
+    "a loop can't be run from inside a task, a job or a callback of a loop");
+static struct ferry__detail say_other_thread = FERRY__STATIC_DETAIL("another thread runs the loop already");
+static struct ferry__detail say_attached = FERRY__STATIC_DETAIL(
+    "an attached loop turns with its event_base: dispatch that instead");
+static struct ferry__detail say_nothing = FERRY__STATIC_DETAIL("there is no stopped run to go on with");
+static struct ferry__detail say_down = FERRY__STATIC_DETAIL("the loop was shut down");
+static struct ferry__detail say_stopped = FERRY__STATIC_DETAIL("ferry_loop_stop() ended the run");
+static struct ferry__detail say_parent = FERRY__STATIC_DETAIL(
+    "the loop belongs to the parent process: make a new one after fork()");
+static struct ferry__detail say_deadlock = FERRY__STATIC_DETAIL(
+    "every task waits for another one: nothing was left that could wake any of them");
+
+/* ---- Whose it is -------------------------------------------------------------------------------------- */
+
+void ferry__loop_ref(ferry_loop *loop) {
+    atomic_fetch_add_explicit(&loop->refs, 1, memory_order_relaxed);
+}
+
+void ferry__loop_unref(ferry_loop *loop) {
+    if (atomic_fetch_sub_explicit(&loop->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    ferry__inbox_fini(&loop->inbox);
+    ferry__free(loop);
+}
+
+bool ferry__loop_here(const ferry_loop *loop) {
+    struct ferry__thread *thread = ferry__thread_self();
+    return thread && atomic_load_explicit(&loop->thread, memory_order_acquire) == thread;
+}
+
+ferry_loop *ferry__loop_of(struct ferry__ctx *ctx) {
+    return ctx->kind == FERRY__THREAD ? ctx->thread->loop : ctx->loop;
+}
+
+void ferry__loop_bind(ferry_loop *loop) {
+    struct ferry__thread *thread = ferry__thread_self();
+    atomic_store_explicit(&loop->thread, thread, memory_order_release);
+    loop->bound_next = thread->loop;
+    thread->loop = loop;
+}
+
+void ferry__loop_unbind(ferry_loop *loop) {
+    struct ferry__thread *thread = atomic_load(&loop->thread);
+    if (!thread)
+        return;
+    ferry_loop **at = &thread->loop;
+    while (*at && *at != loop)
+        at = &(*at)->bound_next;
+    if (*at)
+        *at = loop->bound_next;
+    atomic_store_explicit(&loop->thread, NULL, memory_order_release);
+}
+
+ferry_loop *ferry_loop_current(void) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    return ctx ? ferry__loop_of(ctx) : NULL;
+}
+
+struct event_base *ferry_loop_base(ferry_loop *loop) {
+    return loop->base;
+}
+
+/* ---- Keeping the base busy, and waking it --------------------------------------------------------------- */
+
+static void update_keep(ferry_loop *loop) {
+    bool keep = loop->own_run || loop->n_tasks > 0 || atomic_load(&loop->callbacks) > 0;
+    if (keep == loop->kept || !loop->keep_event)
+        return;
+    static const struct timeval far = {86400, 0};
+    if (keep ? event_add(loop->keep_event, &far) == 0 : event_del(loop->keep_event) == 0)
+        loop->kept = keep;
+}
+
+static void recount_run(ferry_loop *loop, struct ferry__item *item) {
+    (void)item;
+    atomic_store(&loop->recounting, 0);
+    ferry__loop_unref(loop); /* the caller holds one of its own */
+}
+
+static void recount_drop(struct ferry__item *item) {
+    ferry__loop_unref(ferry__container(item, ferry_loop, recount_item));
+}
+
+void ferry__loop_expect(ferry_loop *loop) {
+    if (ferry__loop_here(loop)) {
+        update_keep(loop);
+        return;
+    }
+    if (atomic_exchange(&loop->recounting, 1))
+        return;
+    ferry__loop_ref(loop);
+    loop->recount_item.run = recount_run;
+    loop->recount_item.drop = recount_drop;
+    if (!ferry__loop_send(loop, &loop->recount_item))
+        ferry__loop_unref(loop);
+}
+
+bool ferry__loop_send(ferry_loop *loop, struct ferry__item *item) {
+    return ferry__inbox_put(&loop->inbox, item);
+}
+
+static void arm(ferry_loop *loop, int64_t at) {
+    if (loop->tick_at == at || !loop->tick_event)
+        return;
+    if (at == FERRY__NEVER) {
+        event_del(loop->tick_event);
+        loop->tick_at = at;
+        return;
+    }
+    int64_t us = at == 0 ? 0 : (at - ferry__now() + 999) / 1000;
+    if (us < 0)
+        us = 0;
+    struct timeval tv = {.tv_sec = (time_t)(us / 1000000), .tv_usec = (suseconds_t)(us % 1000000)};
+    if (event_add(loop->tick_event, &tv) < 0)
+        event_active(loop->tick_event, EV_TIMEOUT, 1); /* no memory for a timer: look again at once */
+    loop->tick_at = at;
+}
+
+void ferry__loop_need_turn(ferry_loop *loop) {
+    if (!loop->turning && !loop->own_run)
+        arm(loop, 0);
+}
+
+/* ---- Tasks of the loop ---------------------------------------------------------------------------------- */
+
+void ferry__loop_push(ferry_loop *loop, struct ferry__task *task) {
+    if (task->state != FERRY__TASK_NEW)
+        task->state = FERRY__TASK_READY;
+    task->ready_next = NULL;
+    if (loop->ready_last)
+        loop->ready_last->ready_next = task;
+    else
+        loop->ready_first = task;
+    loop->ready_last = task;
+}
+
+int ferry__loop_add(ferry_loop *loop, struct ferry__task *task) {
+    if (atomic_load_explicit(&loop->state, memory_order_relaxed) != FERRY__LOOP_OPEN)
+        return FERRY_ECLOSED;
+    /* A park can't fail for want of a place in the heap: there is one for each task. */
+    int rc = ferry__heap_reserve(&loop->timers, loop->n_tasks + 1);
+    if (rc < 0)
+        return rc;
+    task->born = loop->now;
+    task->prev = NULL;
+    task->next = loop->tasks;
+    if (task->next)
+        task->next->prev = task;
+    loop->tasks = task;
+    loop->n_tasks++;
+    ferry__loop_push(loop, task);
+    update_keep(loop);
+    ferry__loop_need_turn(loop);
+    return 0;
+}
+
+void ferry__loop_remove(ferry_loop *loop, struct ferry__task *task) {
+    if (task->prev)
+        task->prev->next = task->next;
+    else
+        loop->tasks = task->next;
+    if (task->next)
+        task->next->prev = task->prev;
+    loop->n_tasks--;
+    ferry__loop_ended(loop);
+}
+
+void ferry__loop_ended(ferry_loop *loop) {
+    if (!loop->turning)
+        update_keep(loop);
+    struct ferry__waiter *quiet = loop->quiet;
+    if (quiet && loop->n_tasks <= 1) {
+        loop->quiet = NULL;
+        if (ferry__claim(quiet))
+            ferry__wake(quiet);
+    }
+}
+
+/* ---- Turning -------------------------------------------------------------------------------------------- */
+
+static void fire_timers(ferry_loop *loop) {
+    struct ferry__timer *timer;
+    while ((timer = ferry__heap_first(&loop->timers)) && timer->at <= loop->now) {
+        struct ferry__task *task = ferry__container(timer, struct ferry__task, timer);
+        ferry__heap_remove(&loop->timers, timer);
+        if (task->state != FERRY__TASK_PARKED)
+            continue;
+        ferry__poke(&task->ctx, loop->now);
+        ferry__scope_tell(&task->ctx);
+        int64_t again = ferry__look_again_at(&task->ctx);
+        if (task->state == FERRY__TASK_PARKED && again != FERRY__NEVER && again > loop->now)
+            ferry__heap_add(&loop->timers, timer, again);
+    }
+}
+
+static void drain(ferry_loop *loop) {
+    struct ferry__item *item;
+    for (int n = ITEMS_A_SLICE; n > 0 && (item = ferry__inbox_get(&loop->inbox)); n--)
+        item->run(loop, item);
+}
+
+static bool has_work(ferry_loop *loop) {
+    return loop->ready_first || ferry__inbox_waits(&loop->inbox);
+}
+
+void ferry__loop_turn(ferry_loop *loop) {
+    ferry__loop_ref(loop);
+    loop->turning = true;
+    ferry__inbox_rouse(&loop->inbox);
+    loop->now = ferry__now();
+    int64_t end = loop->now + NS_A_TURN;
+    for (int steps = STEPS_A_TURN; steps > 0 && loop->now < end; steps -= STEPS_A_SLICE) {
+        drain(loop);
+        fire_timers(loop);
+        loop->steps = STEPS_A_SLICE;
+        ferry__loop_run_ready(loop);
+        if (!has_work(loop))
+            break;
+        loop->now = ferry__now();
+    }
+    loop->turning = false;
+    if (loop->base) {
+        update_keep(loop);
+        ferry__inbox_doze(&loop->inbox);
+        struct ferry__timer *first = ferry__heap_first(&loop->timers);
+        arm(loop, has_work(loop) ? 0 : first ? first->at : FERRY__NEVER);
+    }
+    ferry__loop_unref(loop);
+}
+
+static void turn_from_base(ferry_loop *loop) {
+    if (loop->own_run) /* EVLOOP_ONCE alone doesn't return after an internal event */
+        event_base_loopbreak(loop->base);
+    if (loop->own_run || loop->turning)
+        return;
+    if (!ferry__loop_here(loop)) { /* the program dispatches on another thread than it attached on */
+        ferry__loop_unbind(loop);
+        ferry__loop_bind(loop);
+    }
+    ferry__context_adopt(&loop->context);
+    ferry__loop_turn(loop);
+    ferry__context_release(&loop->context);
+}
+
+static void on_wake(evutil_socket_t fd, short events, void *arg) {
+    ferry_loop *loop = arg;
+    (void)fd;
+    (void)events;
+    ferry__inbox_empty(&loop->inbox);
+    if (loop->own_run)
+        event_base_loopbreak(loop->base); /* an internal event doesn't end a pass by itself */
+    turn_from_base(loop);
+}
+
+static void on_tick(evutil_socket_t fd, short events, void *arg) {
+    ferry_loop *loop = arg;
+    (void)fd;
+    (void)events;
+    loop->tick_at = FERRY__NEVER;
+    turn_from_base(loop);
+}
+
+static void on_keep(evutil_socket_t fd, short events, void *arg) {
+    (void)fd;
+    (void)events;
+    (void)arg;
+}
+
+/* For the handler that names the task whose stack is full: it may only look at memory. */
+static const struct ferry__stack *running_stack(const char **name) {
+    struct ferry__thread *thread = ferry__thread_known();
+    if (!thread || thread->current->kind != FERRY__TASK)
+        return NULL;
+    struct ferry__task *task = ferry__container(thread->current, struct ferry__task, ctx);
+    *name = task->future.name;
+    return task->stack;
+}
+
+/* ---- Making one ----------------------------------------------------------------------------------------- */
+
+static void free_events(ferry_loop *loop) {
+    struct event **events[] = {&loop->wake_event, &loop->tick_event, &loop->keep_event};
+    for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
+        if (*events[i])
+            event_free(*events[i]);
+        *events[i] = NULL;
+    }
+    if (loop->own_base && loop->base)
+        event_base_free(loop->base);
+    loop->base = NULL;
+}
+
+static struct event_base *new_base(void) {
+    struct event_config *config = event_config_new();
+    if (!config)
+        return NULL;
+    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+    event_config_set_flag(config, EVENT_BASE_FLAG_PRECISE_TIMER);
+    struct event_base *base = event_base_new_with_config(config);
+    event_config_free(config);
+    return base;
+}
+
+static ferry_loop *loop_new(struct event_base *base) {
+    ferry_loop *loop = ferry__calloc(1, sizeof *loop);
+    if (!loop) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    atomic_init(&loop->refs, 1);
+    loop->tick_at = FERRY__NEVER;
+    loop->own_base = base == NULL;
+    loop->generation = atomic_load(&ferry__generation);
+    ferry__stack_cache_init(&loop->stacks);
+    /* Each loop writes the same value, but on its own thread. */
+    __atomic_store_n(&ferry__overflow_current, running_stack, __ATOMIC_RELEASE);
+    int rc = ferry__inbox_init(&loop->inbox);
+    if (rc < 0) {
+        ferry__free(loop);
+        errno = -rc;
+        return NULL;
+    }
+    errno = 0;
+    loop->base = base ? base : new_base();
+    if (loop->base) {
+        loop->wake_event = event_new(loop->base, loop->inbox.fd[0], EV_READ | EV_PERSIST, on_wake, loop);
+        loop->tick_event = event_new(loop->base, -1, 0, on_tick, loop);
+        loop->keep_event = event_new(loop->base, -1, EV_PERSIST, on_keep, loop);
+        if (loop->wake_event && loop->tick_event && loop->keep_event) {
+            loop->wake_event->ev_evcallback.evcb_flags |= EVLIST_INTERNAL;
+            if (event_add(loop->wake_event, NULL) == 0) {
+                loop->now = ferry__now();
+                return loop;
+            }
+        }
+    }
+    int saved = errno ? errno : ENOMEM;
+    free_events(loop);
+    ferry__stack_cache_fini(&loop->stacks);
+    ferry__loop_unref(loop);
+    errno = saved;
+    return NULL;
+}
+
+ferry_loop *ferry_loop_new(void) {
+    if (!ferry__thread_self()) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return loop_new(NULL);
+}
+
+ferry_loop *ferry_loop_attach(struct event_base *base) {
+    if (!base) {
+        errno = EINVAL;
+        return NULL;
+    }
+    if (!ferry__thread_self()) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    ferry_loop *loop = loop_new(base);
+    if (loop)
+        ferry__loop_bind(loop);
+    return loop;
+}
+
+int ferry_loop_free(ferry_loop *loop) {
+    if (!loop)
+        return 0;
+    bool forked = loop->generation != atomic_load(&ferry__generation);
+    if (!forked && (loop->turning || loop->own_run || loop->n_tasks > 0 || atomic_load(&loop->callbacks) > 0 ||
+                    atomic_load(&loop->jobs) > 0))
+        return (int)ferry_fail(-EBUSY,
+                               "the loop is running, or has %zu tasks, %ld callbacks and %ld jobs left: shut it "
+                               "down first",
+                               loop->n_tasks, atomic_load(&loop->callbacks), atomic_load(&loop->jobs));
+    ferry_executor *executor = atomic_exchange(&loop->executor, NULL);
+    if (!forked)
+        ferry__executor_dismiss(executor);
+    atomic_store(&loop->state, FERRY__LOOP_DOWN);
+    ferry__loop_unbind(loop);
+    struct ferry__item *item = ferry__inbox_close(&loop->inbox);
+    while (item && !forked) {
+        struct ferry__item *next = item->next;
+        if (item->drop)
+            item->drop(item);
+        item = next;
+    }
+    if (forked)
+        return 0; /* libevent's side is shared with the parent: closing it here would disturb it there */
+    free_events(loop);
+    ferry__heap_fini(&loop->timers);
+    ferry__stack_cache_fini(&loop->stacks);
+    ferry__loop_unref(loop);
+    return 0;
+}
+
+/* ---- Running -------------------------------------------------------------------------------------------- */
+
+/* Threads of this process, ours that are idle not counted. 0: unknown. */
+static long threads_awake(void) {
+#ifdef __linux__
+    struct stat st;
+    if (stat("/proc/self/task", &st) == 0)
+        return (long)st.st_nlink - 2 - ferry__threads_idle();
+#endif
+    return 0;
+}
+
+/* Whether nothing in this process can make a task of this loop ready any more. Only said when it is certain. */
+static bool dead_end(ferry_loop *loop) {
+    if (loop->n_fds > 0 || atomic_load(&loop->jobs) > 0 || ferry__heap_first(&loop->timers) ||
+        loop->n_tasks == 0 || ferry__signals_awaited())
+        return false;
+    if (event_base_get_num_events(loop->base, EVENT_BASE_COUNT_ADDED) > 1 + (loop->tick_at != FERRY__NEVER))
+        return false;
+    return threads_awake() == 1 + FERRY__TSAN && !has_work(loop);
+}
+
+static void break_deadlock(ferry_loop *loop) {
+    loop->deadlocked = true;
+    ferry__loop_report(loop, "deadlock: nothing is left that could wake these tasks; they are cancelled");
+    for (struct ferry__task *task = loop->tasks; task; task = task->next)
+        ferry__task_cancel(task);
+}
+
+static int64_t turn_until_done(ferry_loop *loop, struct ferry__task *task) {
+    bool reported = loop->deadlocked = false;
+    for (;;) {
+        ferry__loop_turn(loop);
+        if (ferry__future_done(&task->future))
+            return 0;
+        bool stop = atomic_exchange(&loop->stop, 0);
+        bool wait = !stop && loop->tick_at != 0;
+        if (wait && dead_end(loop)) {
+            if (reported)
+                return -EDEADLK;
+            reported = true;
+            break_deadlock(loop);
+            continue;
+        }
+        event_base_loop(loop->base, wait ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
+        if (stop)
+            return FERRY_ESTOPPED;
+    }
+}
+
+int64_t ferry_loop_run(ferry_loop *loop, ferry_fn fn, void *arg) {
+    return ferry__loop_run_task(loop, fn, arg, NULL, NULL);
+}
+
+int64_t ferry__loop_run_task(ferry_loop *loop, ferry_fn fn, void *arg, const ferry_task_options *options,
+                             void (*started)(struct ferry__task *task)) {
+    struct ferry__thread *thread = ferry__thread_self();
+    if (!thread)
+        return -ENOMEM;
+    struct ferry__ctx *ctx = thread->current;
+    if (loop->generation != atomic_load(&ferry__generation))
+        return ferry__error_say(ctx, FERRY_EFORKED, &say_parent);
+    if (ctx->kind != FERRY__THREAD)
+        return ferry__error_say(ctx, -EDEADLK, &say_inside);
+    for (const ferry_loop *bound = thread->loop; bound; bound = bound->bound_next)
+        if (bound->own_run || bound->turning)
+            return ferry__error_say(ctx, -EDEADLK, &say_inside);
+    if (!loop->own_base)
+        return ferry__error_say(ctx, -EINVAL, &say_attached);
+    if (atomic_load(&loop->state) == FERRY__LOOP_DOWN)
+        return ferry__error_say(ctx, FERRY_ECLOSED, &say_down);
+    struct ferry__thread *nobody = NULL;
+    if (!atomic_compare_exchange_strong(&loop->thread, &nobody, thread))
+        return ferry__error_say(ctx, -EINVAL, &say_other_thread);
+    ferry__loop_bind(loop);
+    int64_t rc = 0;
+    struct ferry__task *task = loop->main_task;
+    if (fn && task) {
+        rc = ferry_fail(-EINVAL, "a run of task '%s' was stopped: go on with that first", task->future.name);
+    } else if (!fn && !task) {
+        rc = ferry__error_say(ctx, -EINVAL, &say_nothing);
+    } else if (!task) {
+        task = ferry__task_new(loop, fn, arg, options);
+        rc = task ? ferry__task_start(task) : -ENOMEM;
+        if (rc < 0 && task) {
+            atomic_store(&task->future.read, true);
+            ferry__future_unref(&task->future);
+        } else if (task) {
+            loop->main_task = task;
+        }
+    }
+    if (rc == 0) {
+        loop->own_run = true;
+        ferry__context_adopt(&loop->context);
+        if (started)
+            started(task);
+        rc = turn_until_done(loop, task);
+        if (rc == 0) {
+            loop->main_task = NULL;
+            rc = task->future.result;
+            atomic_store(&task->future.read, true);
+            ferry__error_set(ctx, rc, rc < 0 ? ferry__detail_ref(task->future.detail) : NULL);
+            ferry__future_unref(&task->future);
+        } else if (rc == FERRY_ESTOPPED) {
+            ferry__error_set(ctx, rc, &say_stopped);
+        }
+        if (loop->deadlocked && (rc == -ECANCELED || rc == -EDEADLK))
+            rc = ferry__error_say(ctx, -EDEADLK, &say_deadlock);
+        ferry__context_release(&loop->context);
+        loop->own_run = false;
+    }
+    update_keep(loop);
+    ferry__loop_unbind(loop);
+    return rc;
+}
+
+void ferry_loop_stop(ferry_loop *loop) {
+    atomic_store(&loop->stop, 1);
+    if (!ferry__loop_here(loop))
+        ferry__loop_expect(loop);
+}

@@ -1,0 +1,147 @@
+/* Callbacks on a loop's thread, asked for from anywhere: once each (post), or as a repeated wake-up (async).
+ *
+ * A post that was taken is run: it counts among the loop's callbacks, which keep the loop busy.
+ *
+ * An async's `pending` goes 0 -> 1 by whoever sends first, and back to 0 on the loop's thread just before the
+ * callback starts: a send after that leads to another run. The record has a reference of its owner and one while it
+ * is pending; `fn` is cleared by ferry_async_free(), on the loop's thread. */
+#include "config.h"
+
+#include <errno.h>
+
+#include "core.h"
+
+static struct ferry__detail say_closed = FERRY__STATIC_DETAIL("the loop was shut down: it takes no more callbacks");
+
+/* Counts one callback, if the loop still takes any. */
+static bool expect(ferry_loop *loop) {
+    if (atomic_load(&loop->state) != FERRY__LOOP_OPEN)
+        return false;
+    atomic_fetch_add(&loop->callbacks, 1);
+    return true;
+}
+
+static void call(ferry_loop *loop, ferry_fn fn, void *arg) {
+    int64_t rc = fn(arg);
+    if (rc < 0)
+        ferry__log(FERRY_LOG_ERROR, "a callback on the loop failed: %s", ferry_strerror(rc));
+    atomic_fetch_sub(&loop->callbacks, 1);
+    ferry__loop_ended(loop);
+}
+
+/* ---- Post ------------------------------------------------------------------------------------------------ */
+
+struct post {
+    struct ferry__item item;
+    ferry_fn fn;
+    void *arg;
+};
+
+static void post_run(ferry_loop *loop, struct ferry__item *item) {
+    struct post post = *ferry__container(item, struct post, item);
+    ferry__free(ferry__container(item, struct post, item));
+    call(loop, post.fn, post.arg);
+}
+
+static void post_drop(struct ferry__item *item) {
+    ferry__free(ferry__container(item, struct post, item));
+}
+
+int ferry_post(ferry_loop *loop, ferry_fn fn, void *arg) {
+    if (!loop || !fn)
+        return (int)ferry_fail(-EINVAL, "ferry_post() needs a loop and a function");
+    struct post *post = ferry__calloc(1, sizeof *post);
+    if (!post)
+        return -ENOMEM;
+    post->item.run = post_run;
+    post->item.drop = post_drop;
+    post->fn = fn;
+    post->arg = arg;
+    if (expect(loop)) {
+        if (ferry__loop_send(loop, &post->item)) {
+            if (ferry__loop_here(loop))
+                ferry__loop_need_turn(loop);
+            return 0;
+        }
+        atomic_fetch_sub(&loop->callbacks, 1);
+    }
+    ferry__free(post);
+    return (int)ferry_fail(FERRY_ECLOSED, "%s", say_closed.text);
+}
+
+/* ---- Async ----------------------------------------------------------------------------------------------- */
+
+struct ferry_async {
+    _Atomic int refs;
+    _Atomic int pending;
+    struct ferry__item item;
+    ferry_loop *loop; /* a reference */
+    ferry_fn fn;      /* loop thread */
+    void *arg;
+};
+
+static void async_unref(ferry_async *async) {
+    if (atomic_fetch_sub(&async->refs, 1) != 1)
+        return;
+    ferry__loop_unref(async->loop);
+    ferry__free(async);
+}
+
+static void async_run(ferry_loop *loop, struct ferry__item *item) {
+    ferry_async *async = ferry__container(item, ferry_async, item);
+    atomic_store(&async->pending, 0);
+    if (async->fn) {
+        call(loop, async->fn, async->arg);
+    } else {
+        atomic_fetch_sub(&loop->callbacks, 1);
+        ferry__loop_ended(loop);
+    }
+    async_unref(async);
+}
+
+static void async_drop(struct ferry__item *item) {
+    async_unref(ferry__container(item, ferry_async, item));
+}
+
+ferry_async *ferry_async_new(ferry_loop *loop, ferry_fn fn, void *arg) {
+    if (!loop || !fn) {
+        ferry_fail(-EINVAL, "ferry_async_new() needs a loop and a function");
+        return NULL;
+    }
+    ferry_async *async = ferry__calloc(1, sizeof *async);
+    if (!async)
+        return NULL;
+    atomic_init(&async->refs, 1);
+    async->item.run = async_run;
+    async->item.drop = async_drop;
+    async->loop = loop;
+    async->fn = fn;
+    async->arg = arg;
+    ferry__loop_ref(loop);
+    return async;
+}
+
+int ferry_async_send(ferry_async *async) {
+    if (atomic_exchange(&async->pending, 1))
+        return 0;
+    ferry_loop *loop = async->loop;
+    if (expect(loop)) {
+        atomic_fetch_add(&async->refs, 1);
+        if (ferry__loop_send(loop, &async->item)) {
+            if (ferry__loop_here(loop))
+                ferry__loop_need_turn(loop);
+            return 0;
+        }
+        atomic_fetch_sub(&async->refs, 1);
+        atomic_fetch_sub(&loop->callbacks, 1);
+    }
+    atomic_store(&async->pending, 0);
+    return (int)ferry_fail(FERRY_ECLOSED, "%s", say_closed.text);
+}
+
+void ferry_async_free(ferry_async *async) {
+    if (!async)
+        return;
+    async->fn = NULL;
+    async_unref(async);
+}

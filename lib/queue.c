@@ -1,0 +1,430 @@
+/* A bounded queue between tasks and threads.
+ *
+ * An item goes straight from a put to the getter that has waited longest, and a place that a get
+ * makes free goes to the putter that has waited longest: its item is inside before the get returns.
+ * So, with the lock free:
+ *
+ *     a getter waits   =>  the queue is empty
+ *     a putter waits   =>  it is full
+ *     it is closed     =>  nobody waits to put or to get
+ *
+ * (A waiter that was cancelled or timed out stands in its line until it runs; it no longer waits.)
+ *
+ * unfinished counts the items that were put and for which nobody has called task_done() yet.
+ *
+ * Items lie in places that never move: blocks, each as large as all before it, made outside of the
+ * lock when they are first needed. FIFO and LIFO chain the places; those that are free are chained
+ * as well. A priority queue uses them by number, as a heap. */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "line.h"
+#include "queue_core.h"
+
+enum { FIRST_BLOCK = 4096, FIRST_BLOCK_BITS = 12 };
+#define CAPACITY_MAX (SIZE_MAX / 64)
+_Static_assert(FIRST_BLOCK == 1 << FIRST_BLOCK_BITS, "a block's number is found by shifting");
+_Static_assert(CAPACITY_MAX >> (FIRST_BLOCK_BITS + FERRY__QUEUE_BLOCKS - 1) == 0,
+               "every place is in one of the blocks");
+
+struct ferry__place {
+    void *item;
+    union {
+        struct ferry__place *next; /* FIFO, LIFO, free */
+        uint64_t turn;             /* priority: equal ones in the order of their puts */
+    };
+};
+
+static struct ferry__detail say_closed = FERRY__STATIC_DETAIL("the queue was closed");
+static struct ferry__detail say_full = FERRY__STATIC_DETAIL("the queue is full");
+static struct ferry__detail say_empty = FERRY__STATIC_DETAIL("the queue is empty");
+static struct ferry__detail say_no_room =
+    FERRY__STATIC_DETAIL("out of memory: the queue could not grow");
+static struct ferry__detail say_done =
+    FERRY__STATIC_DETAIL("task_done was called more often than items were put into the queue");
+static struct ferry__detail say_waited =
+    FERRY__STATIC_DETAIL("the queue can't be freed while somebody waits on it: close it first");
+static struct ferry__detail say_capacity =
+    FERRY__STATIC_DETAIL("a queue's capacity is at least 1 and at most SIZE_MAX / 64");
+static struct ferry__detail say_order = FERRY__STATIC_DETAIL(
+    "a queue's order is FERRY_FIFO, FERRY_LIFO, or FERRY_PRIORITY with a compare function");
+
+static struct ferry__place *place_at(const struct ferry__store *store, size_t i) {
+    if (i < FIRST_BLOCK)
+        return &store->blocks[0][i];
+    int block = 64 - __builtin_clzll((unsigned long long)i >> FIRST_BLOCK_BITS);
+    return &store->blocks[block][i - ((size_t)FIRST_BLOCK << (block - 1))];
+}
+
+/* How many places the next block has when there are `room` in those before. */
+static size_t next_block(size_t room, size_t capacity) {
+    size_t size = room ? room : FIRST_BLOCK;
+    return size < capacity - room ? size : capacity - room;
+}
+
+static void add_block(struct ferry__store *store, struct ferry__place *block, size_t size) {
+    int i = 0;
+    while (store->blocks[i])
+        i++;
+    store->blocks[i] = block;
+    store->room += size;
+}
+
+static void free_blocks(struct ferry__store *store) {
+    for (int i = 0; i < FERRY__QUEUE_BLOCKS; i++)
+        ferry__free(store->blocks[i]);
+}
+
+static struct ferry__place *unused_place(struct ferry__store *store) {
+    struct ferry__place *place = store->spare;
+    if (place)
+        store->spare = place->next;
+    else
+        place = place_at(store, store->touched++);
+    return place;
+}
+
+static bool before(const ferry_queue *queue, const struct ferry__place *a,
+                   const struct ferry__place *b) {
+    int order = queue->compare(a->item, b->item);
+    return order != 0 ? order < 0 : a->turn < b->turn;
+}
+
+static void heap_push(ferry_queue *queue, void *item) {
+    struct ferry__store *store = &queue->store;
+    struct ferry__place fresh = {.item = item, .turn = store->turns++};
+    size_t i = store->used++;
+    while (i > 0) {
+        struct ferry__place *parent = place_at(store, (i - 1) / 2);
+        if (!before(queue, &fresh, parent))
+            break;
+        *place_at(store, i) = *parent;
+        i = (i - 1) / 2;
+    }
+    *place_at(store, i) = fresh;
+}
+
+static void *heap_pop(ferry_queue *queue) {
+    struct ferry__store *store = &queue->store;
+    void *item = place_at(store, 0)->item;
+    struct ferry__place moved = *place_at(store, --store->used);
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < store->used; i = child) {
+        struct ferry__place *least = place_at(store, child);
+        if (child + 1 < store->used) {
+            struct ferry__place *other = place_at(store, child + 1);
+            if (before(queue, other, least)) {
+                least = other;
+                child++;
+            }
+        }
+        if (!before(queue, least, &moved))
+            break;
+        *place_at(store, i) = *least;
+    }
+    *place_at(store, i) = moved;
+    return item;
+}
+
+static void *chain_pop(struct ferry__store *store) {
+    struct ferry__place *place = store->first;
+    store->first = place->next;
+    store->used--;
+    place->next = store->spare;
+    store->spare = place;
+    return place->item;
+}
+
+/* Under the lock, with a place to spare. */
+static void push(ferry_queue *queue, void *item) {
+    struct ferry__store *store = &queue->store;
+    queue->unfinished++;
+    if (queue->order == FERRY_PRIORITY) {
+        heap_push(queue, item);
+        return;
+    }
+    struct ferry__place *place = unused_place(store);
+    place->item = item;
+    if (queue->order == FERRY_LIFO || !store->first) {
+        place->next = store->first;
+        if (!store->first)
+            store->last = place;
+        store->first = place;
+    } else {
+        place->next = NULL;
+        store->last->next = place;
+        store->last = place;
+    }
+    store->used++;
+}
+
+/* Under the lock, with an item inside. */
+static void *pop(ferry_queue *queue) {
+    return queue->order == FERRY_PRIORITY ? heap_pop(queue) : chain_pop(&queue->store);
+}
+
+/* Discards what is in a store that no queue has any more. */
+static void discard(struct ferry__store *store, int order, void (*item_free)(void *item)) {
+    while (item_free && store->used > 0)
+        item_free(order == FERRY_PRIORITY ? place_at(store, --store->used)->item
+                                          : chain_pop(store));
+    free_blocks(store);
+}
+
+static ferry_queue *refuse_new(int code, struct ferry__detail *why) {
+    errno = -ferry__refuse(-code, why);
+    return NULL;
+}
+
+ferry_queue *ferry_queue_new(size_t capacity, const ferry_queue_options *options) {
+    static const ferry_queue_options defaults;
+    if (!options)
+        options = &defaults;
+    if (capacity < 1 || capacity > CAPACITY_MAX)
+        return refuse_new(EINVAL, &say_capacity);
+    if (options->order < FERRY_FIFO || options->order > FERRY_PRIORITY ||
+        (options->order == FERRY_PRIORITY && !options->compare))
+        return refuse_new(EINVAL, &say_order);
+    size_t size = next_block(0, capacity);
+    struct ferry__place *block = ferry__malloc(size * sizeof *block);
+    ferry_queue *queue = ferry__calloc(1, sizeof *queue);
+    if (!block || !queue) {
+        ferry__free(block);
+        ferry__free(queue);
+        return refuse_new(ENOMEM, NULL);
+    }
+    add_block(&queue->store, block, size);
+    queue->capacity = capacity;
+    queue->order = options->order;
+    queue->compare = options->compare;
+    queue->item_free = options->item_free;
+    const char *name = options->name ? options->name : "queue";
+    snprintf(queue->putting, sizeof queue->putting, "put into %.*s", FERRY__NAME_MAX - 1, name);
+    snprintf(queue->getting, sizeof queue->getting, "get from %.*s", FERRY__NAME_MAX - 1, name);
+    snprintf(queue->joining, sizeof queue->joining, "join of %.*s", FERRY__NAME_MAX - 1, name);
+    return queue;
+}
+
+int ferry_queue_free(ferry_queue *queue) {
+    if (!queue)
+        return 0;
+    ferry__lock(&queue->lock);
+    bool waited = queue->put_first || queue->get_first || queue->join_first;
+    ferry__unlock(&queue->lock);
+    if (waited)
+        return ferry__refuse(-EBUSY, &say_waited);
+    discard(&queue->store, queue->order, queue->item_free);
+    ferry__free(queue);
+    return 0;
+}
+
+/* Makes room beyond `room` places; also 0 when somebody else did, or when it isn't needed
+ * any more. */
+static int grow(ferry_queue *queue, size_t room) {
+    size_t size = next_block(room, queue->capacity);
+    struct ferry__place *block = ferry__malloc(size * sizeof *block);
+    if (!block)
+        return -ENOMEM;
+    ferry__lock(&queue->lock);
+    if (queue->store.room == room) {
+        add_block(&queue->store, block, size);
+        block = NULL;
+    }
+    ferry__unlock(&queue->lock);
+    ferry__free(block);
+    return 0;
+}
+
+/* Puts the item if that is possible at once: 0, with *getter (NULL: nobody) to be woken after the
+ * lock was dropped; FERRY_ECLOSED; -ENOMEM; -EAGAIN. Takes the lock and returns with it held, so
+ * that the caller can join the line. */
+static int offer(ferry_queue *queue, void *item, struct ferry__waiter **getter) {
+    *getter = NULL;
+    ferry__lock(&queue->lock);
+    while (!queue->closed && queue->store.used == queue->store.room &&
+           queue->store.room < queue->capacity) {
+        size_t room = queue->store.room;
+        ferry__unlock(&queue->lock);
+        int rc = grow(queue, room);
+        ferry__lock(&queue->lock);
+        if (rc != 0 && queue->store.room == room && queue->store.used == room)
+            return rc;
+    }
+    if (queue->closed)
+        return FERRY_ECLOSED;
+    *getter = ferry__line_claim(&queue->get_first, &queue->get_last);
+    if (*getter) {
+        (*getter)->item = item;
+        queue->unfinished++;
+        return 0;
+    }
+    if (queue->store.used == queue->capacity)
+        return -EAGAIN;
+    push(queue, item);
+    return 0;
+}
+
+static int refuse_put(int rc) {
+    return ferry__refuse(rc, rc == FERRY_ECLOSED ? &say_closed
+                             : rc == -EAGAIN     ? &say_full
+                                                 : &say_no_room);
+}
+
+int ferry_queue_put_for(ferry_queue *queue, void *item, int64_t ms) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return -ENOMEM;
+    int rc = ferry__enter(ctx);
+    if (rc != 0)
+        return rc;
+    struct ferry__waiter *getter;
+    rc = offer(queue, item, &getter);
+    if (rc != -EAGAIN) {
+        ferry__unlock(&queue->lock);
+        if (getter)
+            ferry__wake(getter);
+        return rc == 0 ? 0 : refuse_put(rc);
+    }
+    struct ferry__waiter w;
+    ferry__waiter_init(&w, ctx);
+    w.item = item;
+    rc =
+        ferry__line_wait(&queue->lock, &queue->put_first, &queue->put_last, &w, queue->putting, ms);
+    return rc != 0 ? rc : w.value == 0 ? 0 : refuse_put((int)w.value);
+}
+
+int ferry_queue_put(ferry_queue *queue, void *item) {
+    return ferry_queue_put_for(queue, item, FERRY_FOREVER);
+}
+
+int ferry_queue_try_put(ferry_queue *queue, void *item) {
+    struct ferry__waiter *getter;
+    int rc = offer(queue, item, &getter);
+    ferry__unlock(&queue->lock);
+    if (getter)
+        ferry__wake(getter);
+    return rc == 0 ? 0 : refuse_put(rc);
+}
+
+/* Gets an item if there is one: 0, with *putter (NULL: nobody), whose item has taken the place, to
+ * be woken after the lock was dropped; FERRY_ECLOSED; -EAGAIN. Takes the lock and returns with it
+ * held, as offer(). */
+static int fetch(ferry_queue *queue, void **item, struct ferry__waiter **putter) {
+    *putter = NULL;
+    ferry__lock(&queue->lock);
+    if (queue->store.used == 0)
+        return queue->closed ? FERRY_ECLOSED : -EAGAIN;
+    *item = pop(queue);
+    *putter = ferry__line_claim(&queue->put_first, &queue->put_last);
+    if (*putter)
+        push(queue, (*putter)->item);
+    return 0;
+}
+
+static int refuse_get(int rc) {
+    return ferry__refuse(rc, rc == FERRY_ECLOSED ? &say_closed : &say_empty);
+}
+
+int ferry_queue_get_for(ferry_queue *queue, void **item, int64_t ms) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return -ENOMEM;
+    int rc = ferry__enter(ctx);
+    if (rc != 0)
+        return rc;
+    struct ferry__waiter *putter;
+    rc = fetch(queue, item, &putter);
+    if (rc != -EAGAIN) {
+        ferry__unlock(&queue->lock);
+        if (putter)
+            ferry__wake(putter);
+        return rc == 0 ? 0 : refuse_get(rc);
+    }
+    struct ferry__waiter w;
+    ferry__waiter_init(&w, ctx);
+    rc =
+        ferry__line_wait(&queue->lock, &queue->get_first, &queue->get_last, &w, queue->getting, ms);
+    if (rc != 0)
+        return rc;
+    if (w.value != 0)
+        return refuse_get((int)w.value);
+    *item = w.item;
+    return 0;
+}
+
+int ferry_queue_get(ferry_queue *queue, void **item) {
+    return ferry_queue_get_for(queue, item, FERRY_FOREVER);
+}
+
+int ferry_queue_try_get(ferry_queue *queue, void **item) {
+    struct ferry__waiter *putter;
+    int rc = fetch(queue, item, &putter);
+    ferry__unlock(&queue->lock);
+    if (putter)
+        ferry__wake(putter);
+    return rc == 0 ? 0 : refuse_get(rc);
+}
+
+int ferry_queue_task_done(ferry_queue *queue) {
+    struct ferry__wakes wakes = {0};
+    int rc = -EINVAL;
+    ferry__lock(&queue->lock);
+    if (queue->unfinished > 0) {
+        rc = 0;
+        if (--queue->unfinished == 0)
+            ferry__line_claim_all(&queue->join_first, &queue->join_last, 0, &wakes);
+    }
+    ferry__unlock(&queue->lock);
+    ferry__wake_all(&wakes);
+    return rc == 0 ? 0 : ferry__refuse(rc, &say_done);
+}
+
+int ferry_queue_join(ferry_queue *queue) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return -ENOMEM;
+    int rc = ferry__enter(ctx);
+    if (rc != 0)
+        return rc;
+    ferry__lock(&queue->lock);
+    if (queue->unfinished == 0) {
+        ferry__unlock(&queue->lock);
+        return 0;
+    }
+    struct ferry__waiter w;
+    ferry__waiter_init(&w, ctx);
+    return ferry__line_wait(&queue->lock, &queue->join_first, &queue->join_last, &w, queue->joining,
+                            FERRY_FOREVER);
+}
+
+void ferry_queue_close(ferry_queue *queue, bool discard_items) {
+    struct ferry__wakes wakes = {0};
+    struct ferry__store discarded = {0};
+    int order = queue->order;
+    void (*item_free)(void *item) = queue->item_free;
+    ferry__lock(&queue->lock);
+    queue->closed = true;
+    ferry__line_claim_all(&queue->put_first, &queue->put_last, FERRY_ECLOSED, &wakes);
+    ferry__line_claim_all(&queue->get_first, &queue->get_last, FERRY_ECLOSED, &wakes);
+    if (discard_items) {
+        discarded = queue->store;
+        queue->store = (struct ferry__store){0};
+        queue->unfinished -=
+            discarded.used < queue->unfinished ? discarded.used : queue->unfinished;
+        if (queue->unfinished == 0)
+            ferry__line_claim_all(&queue->join_first, &queue->join_last, 0, &wakes);
+    }
+    ferry__unlock(&queue->lock);
+    /* From here on the queue isn't touched: who is woken, or sees it closed, may free it. */
+    ferry__wake_all(&wakes);
+    discard(&discarded, order, item_free);
+}
+
+size_t ferry_queue_length(ferry_queue *queue) {
+    ferry__lock(&queue->lock);
+    size_t length = queue->store.used;
+    ferry__unlock(&queue->lock);
+    return length;
+}

@@ -1,0 +1,127 @@
+/* ferry_run(): a loop, its executor, signals and an orderly end, in one call.
+ *
+ * SIGINT and SIGTERM come on the service thread. The first one cancels the first task; the second makes shields and
+ * the grace count no longer and puts the signals' former actions back, so that a third one does what it always did.
+ * The service thread hands both to the loop as items of the watch record, which lives until the signals were
+ * unwatched and the loop has drained. */
+#include "config.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+
+#include "core.h"
+#include "overflow.h"
+#include "signal_wait.h"
+
+#define GRACE_MS 5000
+#define MAIN_STACK ((size_t)256 * 1024)
+
+struct interrupts {
+    ferry_loop *loop;
+    struct ferry__task *task;  /* loop thread: the first one, until it has ended */
+    struct ferry__item item;
+    _Atomic int on_its_way;    /* atomic: item is in the inbox */
+    _Atomic int count;         /* atomic: signals so far */
+    int seen;                  /* loop thread */
+    bool interrupted;          /* loop thread: a signal was what cancelled the task */
+    struct ferry__signal_watch *watch[2];
+};
+
+static struct ferry__detail say_interrupted = FERRY__STATIC_DETAIL("interrupted by a signal");
+
+/* One loop at a time is run by a thread; the interrupts belong to that run. */
+static _Thread_local struct interrupts *starting;
+
+static void unwatch(struct interrupts *in) {
+    for (int i = 0; i < 2; i++) {
+        ferry__signal_unwatch(in->watch[i]);
+        in->watch[i] = NULL;
+    }
+}
+
+static void interrupt_run(ferry_loop *loop, struct ferry__item *item) {
+    struct interrupts *in = ferry__container(item, struct interrupts, item);
+    atomic_store(&in->on_its_way, 0);
+    int count = atomic_load(&in->count);
+    if (in->seen == 0 && count > 0 && in->task) {
+        in->seen = 1;
+        in->interrupted = ferry__scope_request(&in->task->ctx.root, FERRY__REQUEST_CANCEL);
+        ferry__ctx_kick(&in->task->ctx);
+    }
+    if (count > 1 && in->seen < 2) {
+        in->seen = 2;
+        unwatch(in);
+        ferry__loop_hurry(loop);
+    }
+}
+
+static void on_signal(void *arg) {
+    struct interrupts *in = arg;
+    atomic_fetch_add(&in->count, 1);
+    if (!atomic_exchange(&in->on_its_way, 1))
+        ferry__loop_send(in->loop, &in->item);
+}
+
+static void started(struct ferry__task *task) {
+    if (starting)
+        starting->task = task;
+}
+
+int64_t ferry_run(ferry_fn fn, void *arg) {
+    return ferry_run_with(fn, arg, NULL);
+}
+
+int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options) {
+    static const ferry_run_options none;
+    if (!options)
+        options = &none;
+    if (!fn || options->grace_ms < 0)
+        return ferry_fail(-EINVAL, "ferry_run() without a function, or with a negative grace_ms");
+    errno = 0;
+    ferry_loop *loop = ferry_loop_new();
+    if (!loop)
+        return ferry_fail(errno ? -errno : -ENOMEM, "the event loop can't be made: %s",
+                          ferry_strerror(errno ? -errno : -ENOMEM));
+    if (!options->no_overflow_handler) {
+        ferry__overflow_install();
+        ferry__overflow_thread();
+    }
+    struct interrupts in = {.loop = loop, .item.run = interrupt_run};
+    if (!options->no_signals) {
+        static const int signals[] = {SIGINT, SIGTERM};
+        for (int i = 0; i < 2; i++)
+            if (ferry__signal_watch(signals[i], on_signal, &in, &in.watch[i]) < 0)
+                ferry__log(FERRY_LOG_WARNING, "signal %d isn't handled: %s", signals[i], ferry_errmsg());
+    }
+    ferry_task_options first = {.name = "main",
+                                .stack_size = options->stack_size ? options->stack_size : MAIN_STACK};
+    struct interrupts *outer = starting;
+    starting = &in;
+    int64_t rc = ferry__loop_run_task(loop, fn, arg, &first, started);
+    starting = outer;
+    in.task = NULL;
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    struct ferry__detail *detail = rc < 0 ? ferry__error_take(ctx, rc) : NULL;
+    int left = 0;
+    if (rc != -EDEADLK || loop->deadlocked) {
+        int64_t grace = in.seen > 1 ? 0 : options->grace_ms ? options->grace_ms : GRACE_MS;
+        left = ferry_loop_shutdown(loop, grace);
+    }
+    unwatch(&in);
+    if (atomic_load(&in.on_its_way))
+        ferry__loop_turn(loop); /* nobody sends any more: takes the item out */
+    if (rc == -ECANCELED && in.interrupted) {
+        ferry__detail_unref(detail);
+        rc = ferry__error_say(ctx, -EINTR, &say_interrupted);
+    } else if (rc < 0) {
+        ferry__error_set(ctx, rc, detail);
+    }
+    if (!options->no_overflow_handler)
+        ferry__overflow_thread_end();
+    if (left > 0)
+        ferry__log(FERRY_LOG_WARNING, "%d tasks or jobs were left behind; their memory isn't freed", left);
+    else
+        ferry_loop_free(loop);
+    return rc;
+}

@@ -1,0 +1,427 @@
+/* Scopes: who may still wait, and until when.
+ *
+ * Each context (task, job, thread) has a chain of open scopes, from the innermost to its root. The owner side
+ * alone walks and changes the chain. What others may do is to set a scope's `request`, once, and to kick the
+ * context, which then looks for itself:
+ *
+ *     request:  0 -> CANCEL     ferry_scope_cancel(), or a cancel of the handle (root scope); any thread
+ *               0 -> DEADLINE   owner side, when a look finds the deadline passed
+ *
+ * The first reason is kept. A look marks, of several deadlines that have passed in one unshielded stretch
+ * of the chain, only the outermost, and none when a scope around it was asked to stop anyhow: so the scope that
+ * absorbs the cancel is the one that asked for it, or one around it.
+ *
+ * asked is the cheap hint that every waiting call reads: it is set after a request and before the kick, cleared
+ * at the beginning of a look and set again by the look when a request stands anywhere in the chain: a request
+ * that comes during the look sets it once more, so none is overlooked.
+ *
+ * next_deadline is a lower bound for the earliest deadline in the chain that hasn't been used up. It may be too
+ * early (a deadline that was moved or used up), and then costs one look; never too late.
+ *
+ * Jobs outlive scopes, so they look at a cell, a flag with a reference count that is made when a scope starts its
+ * first job and chained to the cells of the scopes around it, as far as no shield is between. */
+#include "config.h"
+
+#include <errno.h>
+#include <sched.h>
+
+#include "core.h"
+
+enum { FRESH, OPEN = 0x0a5c09e1, CLOSED = 0x0c105ed0 };
+
+/* Calls that never had to wait before one is made to let others run (and look at the clock). */
+#define BUDGET 128
+
+static struct ferry__detail say_expired = FERRY__STATIC_DETAIL("the time-out of the scope was over");
+static struct ferry__detail say_used = FERRY__STATIC_DETAIL(
+    "the scope was used before, or isn't initialised: set it to FERRY_SCOPE_INIT for each use");
+static struct ferry__detail say_order = FERRY__STATIC_DETAIL(
+    "the scope isn't the innermost open one of the caller: scopes are closed in the reverse order, by whoever opened them");
+static struct ferry__detail say_settled = FERRY__STATIC_DETAIL(
+    "the scope isn't open, or was cancelled or has expired already: that is never undone");
+static struct ferry__detail say_no_scope = FERRY__STATIC_DETAIL(
+    "nobody can cancel a thread that has no scope open: there is nothing to check");
+static struct ferry__detail say_cancelled = FERRY__STATIC_DETAIL("cancelled");
+static struct ferry__detail say_deadline = FERRY__STATIC_DETAIL("cancelled: a time-out around it was over");
+
+/* ---- Cells ------------------------------------------------------------------------------------------- */
+
+void ferry__cell_unref(struct ferry__cell *cell) {
+    while (cell && atomic_fetch_sub_explicit(&cell->refs, 1, memory_order_acq_rel) == 1) {
+        struct ferry__cell *outer = cell->outer;
+        ferry__free(cell);
+        cell = outer;
+    }
+}
+
+static struct ferry__cell *cell_ref(struct ferry__cell *cell) {
+    if (cell)
+        atomic_fetch_add_explicit(&cell->refs, 1, memory_order_relaxed);
+    return cell;
+}
+
+static bool cell_cancelled(const struct ferry__cell *cell) {
+    for (; cell; cell = cell->outer)
+        if (atomic_load_explicit(&cell->cancelled, memory_order_acquire))
+            return true;
+    return false;
+}
+
+static struct ferry__cell *cell_of(const ferry_scope *scope) {
+    return __atomic_load_n((struct ferry__cell *const *)&scope->cell, __ATOMIC_SEQ_CST);
+}
+
+static int request_of(const ferry_scope *scope) {
+    return __atomic_load_n(&scope->request, __ATOMIC_SEQ_CST);
+}
+
+struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
+    /* All are made before the first is published: a chain with a gap would miss a cancel. */
+    struct ferry__cell *fresh = NULL;
+    ferry_scope *s = ctx->top;
+    for (; s && !s->cell; s = s->shield ? NULL : s->outer) {
+        struct ferry__cell *cell = ferry__calloc(1, sizeof *cell);
+        if (!cell) {
+            while (fresh) {
+                struct ferry__cell *next = fresh->next;
+                ferry__free(fresh);
+                fresh = next;
+            }
+            return NULL;
+        }
+        atomic_init(&cell->refs, 1);
+        cell->next = fresh;
+        fresh = cell;
+    }
+    struct ferry__cell *inner = NULL;
+    for (s = ctx->top; s; s = s->shield ? NULL : s->outer) {
+        struct ferry__cell *cell = s->cell;
+        bool known = cell != NULL;
+        if (!known) {
+            cell = fresh;
+            fresh = fresh->next;
+            cell->next = ctx->cells;
+            ctx->cells = cell;
+        }
+        if (inner)
+            inner->outer = cell_ref(cell);
+        if (known)
+            break;
+        if (!s->outer && !s->shield)
+            cell->outer = cell_ref(ctx->inherited);
+        __atomic_store_n(&s->cell, cell, __ATOMIC_SEQ_CST);
+        if (request_of(s))
+            atomic_store(&cell->cancelled, 1);
+        inner = cell;
+    }
+    return cell_ref(ctx->top->cell);
+}
+
+static void drop_cell(struct ferry__ctx *ctx, ferry_scope *scope) {
+    struct ferry__cell *cell = scope->cell;
+    if (!cell)
+        return;
+    struct ferry__cell **at = &ctx->cells;
+    while (*at != cell)
+        at = &(*at)->next;
+    *at = cell->next;
+    scope->cell = NULL;
+    ferry__cell_unref(cell);
+}
+
+/* ---- Contexts ---------------------------------------------------------------------------------------- */
+
+void ferry__ctx_init(struct ferry__ctx *ctx, enum ferry__ctx_kind kind) {
+    *ctx = (struct ferry__ctx){.kind = kind,
+                               .budget = BUDGET,
+                               .next_deadline = FERRY__NEVER,
+                               .root = {.deadline = FERRY__NEVER, .saved = FERRY__NEVER, .state = OPEN}};
+    ctx->root.ctx = ctx;
+    ctx->top = &ctx->root;
+}
+
+void ferry__ctx_end(struct ferry__ctx *ctx) {
+    /* The scopes that were left open stood in frames that are gone: they aren't looked at any more. */
+    bool left_open = ctx->top != &ctx->root;
+    ctx->top = &ctx->root;
+    ctx->next_deadline = ctx->root.deadline;
+    if (ctx->groups)
+        ferry__group_abandon_all(ctx);
+    if (left_open)
+        ferry__log(FERRY_LOG_WARNING, "'%s' ended with a scope or group left open", ferry_self_name());
+    if (ctx->held)
+        ferry__mutex_orphan(ctx);
+    while (ctx->cells) {
+        struct ferry__cell *cell = ctx->cells;
+        ctx->cells = cell->next;
+        if (cell == ctx->root.cell && ctx->kind == FERRY__TASK) {
+            /* Others may still cancel the task by its handle: the root's cell goes with the task. */
+            cell->next = NULL;
+            continue;
+        }
+        ferry__cell_unref(cell);
+    }
+    if (ctx->kind != FERRY__TASK)
+        ctx->root.cell = NULL;
+    ferry__error_set(ctx, 0, NULL);
+}
+
+void ferry__ctx_kick(struct ferry__ctx *ctx) {
+    atomic_store(&ctx->asked, 1);
+    if (ctx->kind == FERRY__TASK)
+        ferry__task_kick(ferry__container(ctx, struct ferry__task, ctx));
+    else
+        ferry__thread_kick(ctx->thread);
+}
+
+bool ferry__scope_request(ferry_scope *scope, int request) {
+    int none = FERRY__REQUEST_NONE;
+    if (!__atomic_compare_exchange_n(&scope->request, &none, request, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        return false;
+    struct ferry__cell *cell = cell_of(scope);
+    if (cell)
+        atomic_store(&cell->cancelled, 1);
+    return true;
+}
+
+/* A job's requests come by its record, which outlives this context. */
+static void import_job(struct ferry__ctx *ctx) {
+    int request = ferry__job_request(ctx->self);
+    if (!request && cell_cancelled(ctx->inherited))
+        request = FERRY__REQUEST_CANCEL;
+    if (request)
+        ferry__scope_request(&ctx->root, request);
+}
+
+bool ferry__scope_look(struct ferry__ctx *ctx, int64_t now) {
+    atomic_exchange(&ctx->asked, 0);
+    if (ctx->kind == FERRY__JOB)
+        import_job(ctx);
+    /* A shutdown that has become hard ignores shields. */
+    bool shields = !(ctx->kind == FERRY__TASK && atomic_load(&ctx->loop->state) >= FERRY__LOOP_HARD);
+    bool visible = true, cancelled = false, any = false;
+    ferry_scope *expired = NULL;
+    int64_t next = FERRY__NEVER;
+    for (ferry_scope *s = ctx->top; s; s = s->outer) {
+        if (request_of(s)) {
+            any = true;
+            cancelled |= visible;
+            expired = NULL;
+        } else if (s->deadline <= now) {
+            expired = s;
+        } else if (s->deadline < next) {
+            next = s->deadline;
+        }
+        if (expired && (s->shield || !s->outer)) { /* the end of a stretch */
+            ferry__scope_request(expired, FERRY__REQUEST_DEADLINE);
+            any = true;
+            cancelled |= visible;
+            expired = NULL;
+        }
+        if (s->shield && shields)
+            visible = false;
+    }
+    ctx->next_deadline = next;
+    if (any)
+        ctx->untold |= ctx->groups != NULL;
+    /* A job's inherited flags come without a hint: every call of its looks. */
+    if (any || ctx->kind == FERRY__JOB)
+        atomic_store(&ctx->asked, 1);
+    return cancelled;
+}
+
+void ferry__scope_tell(struct ferry__ctx *ctx) {
+    if (!ctx->untold)
+        return;
+    ctx->untold = false;
+    ferry_scope *start = ctx->top;
+    for (ferry_scope *s = ctx->top; s; s = s->outer) {
+        if (request_of(s)) {
+            for (ferry_scope *t = start; t != s->outer; t = t->outer) {
+                if (t->group && !t->told) {
+                    t->told = true;
+                    ferry__group_tell(t->group);
+                }
+            }
+            start = s->outer;
+        }
+        if (s->shield)
+            start = s->outer;
+    }
+}
+
+static int64_t clock_for(const struct ferry__ctx *ctx) {
+    if (ctx->kind == FERRY__TASK)
+        return ctx->loop->now;
+    return ctx->next_deadline == FERRY__NEVER ? 0 : ferry__now();
+}
+
+int ferry__enter_slow(struct ferry__ctx *ctx) {
+    int64_t now = -1; /* what is ready beats the clock; whoever has to wait looks at it in ferry__park() */
+    if (--ctx->budget <= 0) {
+        ctx->budget = BUDGET;
+        if (ctx->kind == FERRY__TASK)
+            ferry__task_yield(ferry__container(ctx, struct ferry__task, ctx));
+        now = clock_for(ctx);
+    }
+    bool cancelled = ferry__scope_look(ctx, now);
+    ferry__scope_tell(ctx);
+    if (!cancelled)
+        return 0;
+    ferry__error_set(ctx, -ECANCELED, NULL);
+    return -ECANCELED;
+}
+
+/* ---- Open and close ----------------------------------------------------------------------------------- */
+
+static int open_scope(ferry_scope *scope, int64_t timeout_ms, bool shield) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return -ENOMEM;
+    if (scope->state != FRESH)
+        return (int)ferry__error_say(ctx, -EINVAL, &say_used);
+    scope->outer = ctx->top;
+    scope->cell = NULL;
+    scope->shield = shield;
+    scope->told = false;
+    scope->deadline = ferry__deadline(timeout_ms);
+    scope->saved = ctx->next_deadline;
+    scope->state = OPEN;
+    ctx->top = scope;
+    if (scope->deadline < ctx->next_deadline)
+        ctx->next_deadline = scope->deadline;
+    __atomic_store_n(&scope->ctx, ctx, __ATOMIC_SEQ_CST);
+    if (request_of(scope))
+        atomic_store(&ctx->asked, 1);
+    return 0;
+}
+
+int ferry_scope_open(ferry_scope *scope, int64_t timeout_ms) {
+    return open_scope(scope, timeout_ms, false);
+}
+
+int ferry_shield_open(ferry_scope *scope, int64_t at_most_ms) {
+    return open_scope(scope, at_most_ms, true);
+}
+
+static void pop(struct ferry__ctx *ctx) {
+    ferry_scope *scope = ctx->top;
+    drop_cell(ctx, scope);
+    ctx->top = scope->outer;
+    ctx->next_deadline = scope->saved;
+    scope->state = CLOSED;
+}
+
+static bool contains(const struct ferry__ctx *ctx, const ferry_scope *scope) {
+    for (const ferry_scope *s = ctx->top; s; s = s->outer)
+        if (s == scope)
+            return true;
+    return false;
+}
+
+int64_t ferry_scope_close(ferry_scope *scope, int64_t rc) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return -ENOMEM;
+    if (scope->state != OPEN || scope->ctx != ctx || !contains(ctx, scope))
+        return ferry__error_say(ctx, -EINVAL, &say_order);
+    bool in_order = ctx->top == scope;
+    while (ctx->top != scope) {
+        struct ferry__group_core *left_open = ctx->top->group;
+        pop(ctx);
+        if (left_open)
+            ferry__group_abandon(left_open);
+    }
+    pop(ctx);
+    if (!in_order)
+        return ferry__error_say(ctx, -EINVAL, &say_order);
+    int request = request_of(scope);
+    if (rc != -ECANCELED || !request)
+        return rc;
+    if (!scope->shield && ferry__scope_look(ctx, clock_for(ctx)))
+        return rc;
+    if (request != FERRY__REQUEST_DEADLINE)
+        return 0;
+    return ferry__error_say(ctx, -ETIMEDOUT, &say_expired);
+}
+
+void ferry_scope_cancel(ferry_scope *scope) {
+    struct ferry__ctx *ctx = __atomic_load_n((struct ferry__ctx **)&scope->ctx, __ATOMIC_SEQ_CST);
+    bool late = false; /* its time was over already, only nobody had looked yet */
+    if (ctx && ctx->kind == FERRY__TASK && ferry__loop_here(ctx->loop))
+        late = scope->deadline <= ctx->loop->now;
+    if (!ferry__scope_request(scope, late ? FERRY__REQUEST_DEADLINE : FERRY__REQUEST_CANCEL))
+        return;
+    /* An opening that hasn't stored its context yet sees the request after it has. */
+    ctx = __atomic_load_n((struct ferry__ctx **)&scope->ctx, __ATOMIC_SEQ_CST);
+    if (ctx)
+        ferry__ctx_kick(ctx);
+}
+
+int ferry_scope_set_timeout(ferry_scope *scope, int64_t timeout_ms) {
+    struct ferry__ctx *me = ferry__ctx_self();
+    if (!me)
+        return -ENOMEM;
+    struct ferry__ctx *ctx = scope->ctx;
+    if (scope->state != OPEN || (ctx != me && !(ctx->kind == FERRY__TASK && ferry__loop_here(ctx->loop))) ||
+        request_of(scope) || scope->deadline <= clock_for(ctx))
+        return (int)ferry__error_say(me, -EINVAL, &say_settled);
+    scope->deadline = ferry__deadline(timeout_ms);
+    for (ferry_scope *s = ctx->top; s != scope; s = s->outer)
+        if (scope->deadline < s->saved)
+            s->saved = scope->deadline;
+    if (scope->deadline < ctx->next_deadline) {
+        ctx->next_deadline = scope->deadline;
+        if (ctx != me && ctx->parked)
+            ferry__task_rearm(ferry__container(ctx, struct ferry__task, ctx));
+    }
+    return 0;
+}
+
+/* ---- Questions ---------------------------------------------------------------------------------------- */
+
+bool ferry_scope_cancelled(const ferry_scope *scope) {
+    return request_of(scope) == FERRY__REQUEST_CANCEL;
+}
+
+bool ferry_scope_expired(const ferry_scope *scope) {
+    return request_of(scope) == FERRY__REQUEST_DEADLINE;
+}
+
+int64_t ferry__scope_deadline(struct ferry__ctx *ctx) {
+    int64_t earliest = FERRY__NEVER;
+    for (const ferry_scope *s = ctx->top; s; s = s->shield ? NULL : s->outer)
+        if (s->deadline < earliest)
+            earliest = s->deadline;
+    return earliest;
+}
+
+int ferry_checkpoint(void) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return -ENOMEM;
+    if (ctx->kind == FERRY__THREAD && ctx->top == &ctx->root)
+        return (int)ferry__error_say(ctx, -EINVAL, &say_no_scope);
+    /* A loop's reading of the clock is old when a task computes for long: here the real one counts. */
+    int64_t now = ctx->next_deadline == FERRY__NEVER ? 0 : ferry__now();
+    if (ctx->kind != FERRY__JOB && !atomic_load_explicit(&ctx->asked, memory_order_acquire) &&
+        ctx->next_deadline > now)
+        return 0;
+    bool cancelled = ferry__scope_look(ctx, now);
+    ferry__scope_tell(ctx);
+    if (!cancelled)
+        return 0;
+    bool deadline = ferry__scope_deadline(ctx) <= now;
+    return (int)ferry__error_say(ctx, -ECANCELED, deadline ? &say_deadline : &say_cancelled);
+}
+
+int64_t ferry_time_left(void) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return FERRY_FOREVER;
+    int64_t deadline = ferry__scope_deadline(ctx);
+    int64_t now = deadline == FERRY__NEVER ? 0 : ferry__now();
+    if (ferry__scope_look(ctx, now))
+        return 0;
+    return deadline == FERRY__NEVER ? FERRY_FOREVER : deadline <= now ? 0 : (deadline - now) / FERRY__MS;
+}
