@@ -1,0 +1,54 @@
+/* Structured concurrency: whatever is started in a group has ended when the group is closed.
+ *
+ * Four downloads, tasks and a job mixed. One fails: the others are cancelled, get to clean up, and the group
+ * returns only when all have ended. Every error that happened is there, with the name of who failed. */
+#include <ferry.h>
+
+#include <errno.h>
+#include <stdio.h>
+
+static int cleaned_up;
+
+static int64_t download(void *arg) {
+    int rc = ferry_sleep(10000); /* a long transfer */
+    if (rc == -ECANCELED)
+        cleaned_up++; /* remove the half-written file */
+    (void)arg;
+    return rc;
+}
+
+static int64_t broken_mirror(void *arg) {
+    ferry_sleep(20);
+    return ferry_fail(-ECONNREFUSED, "mirror %s refuses", (const char *)arg);
+}
+
+static int64_t checksum(void *arg) {
+    (void)arg;
+    while (ferry_checkpoint() == 0) {
+        /* a job, on a thread: it asks from time to time whether it should stop */
+    }
+    cleaned_up++;
+    return -ECANCELED;
+}
+
+static int64_t fetch_all(void *arg) {
+    (void)arg;
+    ferry_group group = FERRY_GROUP_INIT;
+    ferry_group_open(&group);
+    ferry_group_spawn(&group, download, "a");
+    ferry_group_spawn(&group, download, "b");
+    ferry_group_spawn_with(&group, broken_mirror, "c.example", &(ferry_task_options){.name = "mirror c"}, NULL);
+    ferry_group_submit(&group, NULL, checksum, NULL);
+    int64_t rc = ferry_group_close(&group, 0);
+
+    size_t n;
+    const ferry_error *errors = ferry_group_errors(&n);
+    for (size_t i = 0; i < n; i++)
+        printf("%s failed: %s\n", errors[i].name, errors[i].message);
+    printf("%d others stopped and cleaned up\n", cleaned_up);
+    return rc == FERRY_EGROUP && n == 1 && cleaned_up == 3 ? 0 : -1;
+}
+
+int main(void) {
+    return ferry_run(fetch_all, NULL) < 0;
+}

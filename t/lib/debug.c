@@ -1,0 +1,92 @@
+/* Handles that are lost: FERRY_DEBUG names them at the end of the process. */
+#include "config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <ferry.h>
+
+#include "support.h"
+
+static char heard[16384];
+
+/* Runs fn in a process of its own, with FERRY_DEBUG as given; what it says on standard error is in `heard`. */
+static int in_a_process(ferry_fn fn, const char *debug) {
+    int fd[2];
+    assert_int_equal(pipe(fd), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        dup2(fd[1], STDERR_FILENO);
+        close(fd[0]);
+        close(fd[1]);
+        if (debug)
+            setenv("FERRY_DEBUG", debug, 1);
+        else
+            unsetenv("FERRY_DEBUG");
+        exit(ferry_run(fn, NULL) == 0 ? 0 : 1);
+    }
+    close(fd[1]);
+    size_t n = 0;
+    for (ssize_t got; n < sizeof heard - 1 && (got = read(fd[0], heard + n, sizeof heard - 1 - n)) > 0;)
+        n += (size_t)got;
+    heard[n] = 0;
+    close(fd[0]);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int64_t nothing(void *arg) {
+    (void)arg;
+    return 0;
+}
+
+static ferry_future *lost; /* so that a leak checker still sees it */
+
+static int64_t loses_a_handle(void *arg) {
+    (void)arg;
+    lost = ferry_submit_with(NULL, nothing, NULL, &(ferry_job_options){.name = "forgotten"});
+    return ferry_wait(lost);
+}
+
+static int64_t loses_none(void *arg) {
+    (void)arg;
+    ferry_detach(ferry_spawn(nothing, NULL));
+    return ferry_await(ferry_submit(NULL, nothing, NULL));
+}
+
+static void a_lost_handle_is_named(void **state) {
+    (void)state;
+    assert_int_equal(in_a_process(loses_a_handle, "1"), 0);
+    const char *said = strstr(heard, "the handle of 'forgotten' (ended) was neither awaited nor detached");
+    assert_non_null(said);
+    assert_null(strstr(said + strlen("the handle of 'forgotten'"), "'forgotten'"));
+}
+
+static void what_was_taken_is_not(void **state) {
+    (void)state;
+    assert_int_equal(in_a_process(loses_none, "1"), 0);
+    assert_string_equal(heard, "");
+}
+
+static void nothing_is_kept_without_it(void **state) {
+    (void)state;
+    assert_int_equal(in_a_process(loses_a_handle, NULL), 0);
+    assert_string_equal(heard, "");
+    assert_int_equal(in_a_process(loses_a_handle, "0"), 0);
+    assert_string_equal(heard, "");
+}
+
+int main(void) {
+    static const struct CMUnitTest tests[] = {
+        CASE("a handle that was neither awaited nor detached is named, once", a_lost_handle_is_named),
+        CASE("handles that were taken aren't", what_was_taken_is_not),
+        CASE("without FERRY_DEBUG nothing is said", nothing_is_kept_without_it),
+    };
+    return SUPPORT_RUN(tests);
+}
