@@ -97,6 +97,7 @@ struct ferry__ctx {
     enum ferry__ctx_kind kind;
     _Atomic int asked;        /* atomic: some scope, or the job, may have been asked to stop: look */
     int budget;               /* calls left before one must let others run or read the clock */
+    unsigned round;           /* how often the budget was used up */
     int64_t next_deadline;    /* not later than the earliest deadline in the chain of scopes that hasn't led to
                                  a request yet, also beyond shields: members of groups out there are told */
     bool untold;              /* a cancelled group's members may not know yet: ferry__scope_tell() */
@@ -111,9 +112,14 @@ struct ferry__ctx {
     struct ferry__thread *thread; /* job, thread: whose */
     ferry_future *self;       /* the handle of the task or job */
     struct ferry__cell *inherited; /* job: the flag of the scope that it was started in */
+    struct ferry__ctx *listener_next, *listener_prev; /* job: under scope.c's lock */
+    uint32_t listens;         /* job: the generation in which it got on that list; 0: never */
     struct ferry__cell *cells; /* of its open scopes: freed at the end without looking at the scopes */
     struct ferry__group_core *groups; /* group.c: open ones, innermost first */
     ferry_mutex *held;        /* mutexes that it holds */
+    ferry_rwlock *written;    /* rwlocks that it holds to write */
+    struct ferry__deferred *deferred; /* defer.c: clean-up, the latest first */
+    struct ferry__values *values;     /* local.c: the latest first; a reference */
     int64_t error;            /* the last one */
     struct ferry__detail *detail;
 };
@@ -140,6 +146,8 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx);
 void ferry__cell_unref(struct ferry__cell *cell);
 /* The earliest deadline that counts for the current region, absolute. Owner side. */
 int64_t ferry__scope_deadline(struct ferry__ctx *ctx);
+/* Before a job sleeps: who sets a flag that it inherited kicks its thread. Owner side; once will do. */
+void ferry__scope_listen(struct ferry__ctx *ctx);
 /* Sets the request of a scope (first one stays). Any thread. Returns whether this call set it. */
 bool ferry__scope_request(struct ferry_scope *scope, int request);
 
@@ -152,6 +160,14 @@ static inline int ferry__enter(struct ferry__ctx *ctx) {
         return 0;
     return ferry__enter_slow(ctx);
 }
+
+/* ---- defer.c, local.c -------------------------------------------------------------------------------- */
+
+/* Calls what was deferred in `scope`, which is still open; NULL: all that is left. Owner side; may wait. */
+void ferry__defer_call(struct ferry__ctx *ctx, const ferry_scope *scope);
+
+struct ferry__values *ferry__values_ref(struct ferry__values *values);
+void ferry__values_unref(struct ferry__values *values);
 
 /* ---- park.c: the one way to wait -------------------------------------------------------------------- */
 
@@ -197,7 +213,10 @@ struct ferry__wakes { /* waiters claimed and not yet woken; links whose `after` 
 void ferry__wakes_add(struct ferry__wakes *wakes, struct ferry__waiter *w);
 void ferry__wake_all(struct ferry__wakes *wakes); /* the waiters only: future.c calls the links' `after` */
 
-enum { FERRY__SHIELDED = 1 };
+enum {
+    FERRY__SHIELDED = 1,
+    FERRY__OWNED = 2 /* of futures: the waiter cancels what it waits for when it is cancelled itself */
+};
 /* Waits until w is granted (0), the current region is cancelled (-ECANCELED; not when shielded), or
  * `deadline` has passed (-ETIMEDOUT). After an error the caller takes w out of its line, under the lock.
  * The context must be able to park. */
@@ -256,6 +275,7 @@ struct ferry_future {
     int64_t result;          /* before done */
     struct ferry__detail *detail; /* before done */
     struct ferry__link *first, *last; /* under lock */
+    bool telling;            /* under lock: done, and the list is being told */
     struct ferry__member *member;     /* group.c; set before the start */
     struct ferry__origin *origin;     /* debug.c: where it was made; NULL */
     char name[FERRY__NAME_MAX];
@@ -338,6 +358,7 @@ void ferry__task_cancel(struct ferry__task *task); /* any thread */
 void ferry__task_kick(struct ferry__task *task);   /* look at yourself; any thread */
 void ferry__task_ready(struct ferry__task *task);  /* any thread; it was claimed */
 struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg, const ferry_task_options *options);
+int ferry__task_reserve(struct ferry__task *task); /* takes its stack: 0, -ENOMEM, -EINVAL. Loop thread, or before it runs */
 /* Hands a new task to its loop; 0, or FERRY_ECLOSED: it is unchanged then. Any thread. */
 int ferry__task_start(struct ferry__task *task);
 void ferry__task_destroy(struct ferry__task *task); /* future.c, at the last reference */
@@ -374,6 +395,7 @@ struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox);            /* 
 bool ferry__inbox_waits(struct ferry__inbox *inbox);                         /* something inside? */
 void ferry__inbox_doze(struct ferry__inbox *inbox);   /* from now on a put writes to the fd */
 void ferry__inbox_rouse(struct ferry__inbox *inbox);  /* the loop is awake */
+bool ferry__inbox_sleeps(struct ferry__inbox *inbox); /* the loop dozes, and nobody has woken it. Any thread */
 void ferry__inbox_empty(struct ferry__inbox *inbox);  /* the fd has become readable */
 struct ferry__item *ferry__inbox_close(struct ferry__inbox *inbox); /* what is left inside, oldest first */
 
@@ -396,6 +418,7 @@ struct ferry_loop {
     bool own_run;               /* inside ferry_loop_run() */
     bool tick_armed;            /* attached: a turn is due at once */
     int64_t tick_at;            /* what tick_event is armed for; FERRY__NEVER: not */
+    bool probing;               /* it is, to see whether anything can still happen: it may come for nothing */
     _Atomic int stop;
     ferry__context context;     /* the loop's own stack */
     struct ferry__stack_cache stacks;
@@ -409,42 +432,61 @@ struct ferry_loop {
     size_t n_tasks;
     size_t n_fds;               /* tasks that wait for an fd */
     _Atomic long callbacks;     /* registered by ferry_then(), not yet run; keeps the base busy */
+    _Atomic int entering;       /* atomic: threads in ferry__loop_accept() */
     struct ferry__item recount_item; /* makes the loop see a new callback */
     _Atomic int recounting;          /* atomic: recount_item is on its way; it holds a reference */
     _Atomic long jobs;          /* submitted from here, not yet ended (or given up) */
     _Atomic(ferry_executor *) executor; /* made when first needed */
     struct ferry__task *main_task; /* of ferry_loop_run(): holds a reference */
     struct ferry__task *spared;    /* the task that runs the shutdown itself */
+    _Atomic int awaited;           /* atomic: how many wait elsewhere for a shutdown that they asked for */
+    struct ferry__task *closing;   /* of ferry_run(): made beforehand, since its shutdown must not want for memory */
     struct ferry__waiter *quiet;   /* who waits until the loop has no other tasks (shutdown) */
-    bool hurried;                  /* the shutdown was asked to hurry */
+    struct ferry_scope *patience;  /* around what a shutdown waits for: cancelled to hurry it */
+    size_t left_behind;            /* how many the shutdown has given up */
+    bool hurried;                  /* a shutdown, also one to come, waits for nothing more */
+    _Atomic bool unshielded;       /* shields hold no longer, but for the task that runs the shutdown */
     bool deadlocked;               /* this run found that nothing could wake its tasks */
 };
 
 void ferry__loop_ref(ferry_loop *loop);
 void ferry__loop_unref(ferry_loop *loop);
-void ferry__loop_hurry(ferry_loop *loop);        /* shutdown.c: from now on shields don't hold; loop thread */
+/* Turns an own loop that nobody turns until the task has ended, or (NULL) the loop is down: 0; -EINVAL: another thread
+ * turns it; errors of ferry_loop_run(). */
+int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task);
+void ferry__loop_hurry(ferry_loop *loop);        /* shutdown.c: no shields and no patience any more; loop thread */
+bool ferry__shutdown_prepare(ferry_loop *loop); /* shutdown.c: from then on it needs no memory */
+/* Of an own loop that nobody runs, whose shutdown was begun in a run that is over: turns until the task that does it has
+ * ended. Returns 0, or as ferry_loop_run() why that can't be. */
+int64_t ferry__loop_see_through(ferry_loop *loop, bool hurry);
+/* shutdown.c: ferry_loop_shutdown() after the run; one that is under way already keeps its grace. */
+int ferry__shutdown_after_run(ferry_loop *loop, int64_t grace_ms);
+void ferry__loop_leave_behind(ferry_loop *loop); /* ferry_loop_free() that goes as far as what is left allows */
 bool ferry__loop_here(const ferry_loop *loop);   /* the calling thread is the loop's */
 ferry_loop *ferry__loop_of(struct ferry__ctx *ctx);
 void ferry__loop_need_turn(ferry_loop *loop);    /* loop thread: something is ready */
 bool ferry__loop_send(ferry_loop *loop, struct ferry__item *item); /* any thread; false: closed */
+/* The same for new work, which only an open loop takes: what it took is run before a shutdown has ended. Any thread. */
+bool ferry__loop_accept(ferry_loop *loop, struct ferry__item *item);
 void ferry__loop_ended(ferry_loop *loop);        /* loop thread: a task or callback is no more */
-void ferry__loop_turn(ferry_loop *loop);         /* loop thread: drain, timers, ready tasks, within a budget */
-void ferry__loop_expect(ferry_loop *loop);       /* any thread: something more is outstanding on it */
+void ferry__loop_expect(ferry_loop *loop);       /* any thread: what is outstanding on it has changed */
 void ferry__loop_bind(ferry_loop *loop);         /* the calling thread's from now on */
 void ferry__loop_unbind(ferry_loop *loop);
 void ferry__loop_push(ferry_loop *loop, struct ferry__task *task); /* loop thread: to the end of the ready line */
 void ferry__loop_run_ready(ferry_loop *loop);    /* task.c: from the loop's own stack */
-/* ferry_loop_run() with options for the task; started(task) is called before it runs. */
-int64_t ferry__loop_run_task(ferry_loop *loop, ferry_fn fn, void *arg, const ferry_task_options *options,
+/* ferry_loop_run() of a task that was made and not started, which it takes over; started(task) is called before that
+ * runs. NULL: it is a shutdown, and ferry_loop_stop() doesn't end the run. */
+int64_t ferry__loop_run_task(ferry_loop *loop, struct ferry__task *task,
                              void (*started)(struct ferry__task *task));
 int ferry__loop_add(ferry_loop *loop, struct ferry__task *task);   /* loop thread: a new task; 0 or an error */
 void ferry__loop_remove(ferry_loop *loop, struct ferry__task *task);
 
 /* ---- executor.c, job.c: see executor.h -------------------------------------------------------------------- */
 
-/* What an await does for a job, on its worker: runs `f` itself, when that is a job queued in the same full pool
- * (true: look again); else the pool may grow by one from blocked to unblocked. */
-bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f);
+/* What an await does for a job, on its worker: runs `f` itself, when that is a job queued in the same full pool or
+ * strand (true: look again); else the pool may grow by one from blocked to unblocked. Only for who owns `f` (would cancel
+ * it when cancelled), and waits for it until `deadline`. */
+bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f, int64_t deadline);
 void ferry__worker_blocked(struct ferry__ctx *ctx);
 void ferry__worker_unblocked(struct ferry__ctx *ctx);
 
@@ -467,6 +509,16 @@ bool ferry__service_cancel(struct ferry__service_timer *timer);
 
 /* mutex.c: whoever held these has ended. */
 void ferry__mutex_orphan(struct ferry__ctx *ctx);
+/* For a condition: whether ctx holds it; takes it again, whatever has been cancelled: 0 or -EOWNERDEAD. */
+bool ferry__mutex_held(const ferry_mutex *mutex, const struct ferry__ctx *ctx);
+int ferry__mutex_relock(ferry_mutex *mutex, struct ferry__ctx *ctx);
+/* For a condition: waiters that were claimed and not woken join the line of the mutex, which the caller holds. Each is
+ * woken when it owns the mutex; then it calls the second, which returns as relock does. */
+void ferry__mutex_queue(ferry_mutex *mutex, struct ferry__wakes *granted);
+int ferry__mutex_handed(ferry_mutex *mutex, const struct ferry__waiter *w);
+
+/* rwlock.c: whoever held these to write has ended. */
+void ferry__rwlock_orphan(struct ferry__ctx *ctx);
 
 /* report.c: who waits for what, one line a task, to the log. */
 void ferry__loop_report(ferry_loop *loop, const char *why);

@@ -1,16 +1,16 @@
 /* What went wrong: codes, the words for them, and the details that travel with a handle.
  *
- * A detail is immutable once made and goes from context to handle to context by reference count, so the
- * text that somebody looks at stays valid as long as his last error is this one. It is one block: the
- * record, then (of a group) its errors, then all texts.
+ * A detail is immutable once made and goes from context to handle to context by reference count, so
+ * the text that somebody looks at stays valid as long as his last error is this one. It is one
+ * block: the record, then (of a group) its errors, then all texts.
  *
- * The causes of an error inside a group are the `errors` of another detail, which the group's detail holds
- * a reference to. The owner is found by its address: `errors` always stands right behind its record. Chains
- * of causes may be as long as a program likes (a group whose body failed because a group failed, ...), so
- * they are given back in a loop, without recursion.
+ * The causes of an error inside a group are the `errors` of another detail, which the group's
+ * detail holds a reference to. The owner is found by its address: `errors` always stands right
+ * behind its record. Chains of causes may be as long as a program likes (a group whose body failed
+ * because a group failed, ...), so they are given back in a loop, without recursion.
  *
- * ferry__error_lock guards changes to the table of bridges; readers take no lock. A row is complete before
- * n_ranges counts it, and only its function changes later. */
+ * ferry__error_lock guards changes to the table of bridges; readers take no lock. A row is
+ * complete before n_ranges counts it, and only its function changes later. */
 #include "config.h"
 
 #include <errno.h>
@@ -30,7 +30,7 @@ struct group_detail {
     ferry_error errors[];
 };
 
-/* ---- Codes and words ------------------------------------------------------------------------------ */
+/* ---- Codes and words ------------------------------------------------------------------------- */
 
 enum { LOWEST_ERRNO = -4095, LOWEST_OWN = -10099, HIGHEST_OWN = -10001 };
 
@@ -101,6 +101,11 @@ __attribute__((unused)) static const char *text_of_posix(int rc, const char *buf
     return buffer;
 }
 
+/* clang-format off */
+#define text_of(result, buffer) \
+    _Generic((result), int: text_of_posix, default: text_of_gnu)((result), (buffer))
+/* clang-format on */
+
 const char *ferry_strerror(int64_t code) {
     static _Thread_local char buffer[80];
     if (code >= 0)
@@ -108,8 +113,7 @@ const char *ferry_strerror(int64_t code) {
     int saved = errno;
     const char *words = NULL;
     if (code >= LOWEST_ERRNO) {
-        words = _Generic(strerror_r(0, buffer, 0), int: text_of_posix, default: text_of_gnu)(
-            strerror_r((int)-code, buffer, sizeof buffer), buffer);
+        words = text_of(strerror_r((int)-code, buffer, sizeof buffer), buffer);
     } else {
         for (size_t i = 0; !words && i < sizeof own_codes / sizeof own_codes[0]; i++) {
             if (own_codes[i].code == code)
@@ -140,20 +144,24 @@ static const char *errno_name(int number) {
     return strerrorname_np(number);
 #else
     /* What POSIX has and Ferry or its bridges are likely to return. */
-#define NAMED(symbol) {symbol, #symbol}
+#define NAMED(symbol) \
+    { symbol, #symbol }
     static const struct {
         int number;
         const char *name;
     } table[] = {
-        NAMED(EACCES),     NAMED(EAGAIN),      NAMED(EBADF),        NAMED(EBUSY),      NAMED(ECANCELED),
-        NAMED(ECONNREFUSED), NAMED(ECONNRESET), NAMED(EDEADLK),     NAMED(EEXIST),     NAMED(EFAULT),
-        NAMED(EFBIG),      NAMED(EINPROGRESS), NAMED(EINTR),        NAMED(EINVAL),     NAMED(EIO),
-        NAMED(EISDIR),     NAMED(ELOOP),       NAMED(EMFILE),       NAMED(EMLINK),     NAMED(ENAMETOOLONG),
-        NAMED(ENFILE),     NAMED(ENOBUFS),     NAMED(ENODEV),       NAMED(ENOENT),     NAMED(ENOLCK),
-        NAMED(ENOMEM),     NAMED(ENOSPC),      NAMED(ENOSYS),       NAMED(ENOTCONN),   NAMED(ENOTDIR),
-        NAMED(ENOTEMPTY),  NAMED(ENOTSUP),     NAMED(ENOTTY),       NAMED(ENXIO),      NAMED(EOVERFLOW),
-        NAMED(EOWNERDEAD), NAMED(EPERM),       NAMED(EPIPE),        NAMED(ERANGE),     NAMED(EROFS),
-        NAMED(ESPIPE),     NAMED(ESRCH),       NAMED(ETIMEDOUT),    NAMED(ETXTBSY),    NAMED(EXDEV),
+        NAMED(EACCES),    NAMED(EAGAIN),       NAMED(EBADF),      NAMED(EBUSY),
+        NAMED(ECANCELED), NAMED(ECONNREFUSED), NAMED(ECONNRESET), NAMED(EDEADLK),
+        NAMED(EEXIST),    NAMED(EFAULT),       NAMED(EFBIG),      NAMED(EINPROGRESS),
+        NAMED(EINTR),     NAMED(EINVAL),       NAMED(EIO),        NAMED(EISDIR),
+        NAMED(ELOOP),     NAMED(EMFILE),       NAMED(EMLINK),     NAMED(ENAMETOOLONG),
+        NAMED(ENFILE),    NAMED(ENOBUFS),      NAMED(ENODEV),     NAMED(ENOENT),
+        NAMED(ENOLCK),    NAMED(ENOMEM),       NAMED(ENOSPC),     NAMED(ENOSYS),
+        NAMED(ENOTCONN),  NAMED(ENOTDIR),      NAMED(ENOTEMPTY),  NAMED(ENOTSUP),
+        NAMED(ENOTTY),    NAMED(ENXIO),        NAMED(EOVERFLOW),  NAMED(EOWNERDEAD),
+        NAMED(EPERM),     NAMED(EPIPE),        NAMED(ERANGE),     NAMED(EROFS),
+        NAMED(ESPIPE),    NAMED(ESRCH),        NAMED(ETIMEDOUT),  NAMED(ETXTBSY),
+        NAMED(EXDEV),
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         if (table[i].number == number)
@@ -173,7 +181,7 @@ const char *ferry_error_name(int64_t code) {
     return NULL;
 }
 
-/* ---- Details -------------------------------------------------------------------------------------- */
+/* ---- Details --------------------------------------------------------------------------------- */
 
 struct ferry__detail *ferry__detail_ref(struct ferry__detail *detail) {
     if (detail && atomic_load_explicit(&detail->refs, memory_order_relaxed) > 0)
@@ -191,7 +199,8 @@ static struct group_detail *owner_of(const ferry_error *errors) {
     return errors ? ferry__container(errors, struct group_detail, errors) : NULL;
 }
 
-/* Gives back what the causes of n errors hold; groups that nobody refers to any more go on the list. */
+/* Gives back what the causes of n errors hold; groups that nobody refers to any more go on the
+ * list. */
 static void drop_causes(const ferry_error *errors, size_t n, struct group_detail **dead) {
     for (size_t i = 0; i < n; i++) {
         struct group_detail *cause = owner_of(errors[i].causes);
@@ -227,7 +236,8 @@ const char *ferry__detail_words(const struct ferry__detail *detail, int64_t code
     return detail && detail->text ? detail->text : ferry_strerror(code);
 }
 
-/* Ends a text that was cut at `length` bytes before a character of several bytes rather than inside. */
+/* Ends a text that was cut at `length` bytes before a character of several bytes rather than
+ * inside. */
 static size_t cut(char *text, size_t length) {
     size_t at = length;
     while (at > 0 && length - at < 3 && ((unsigned char)text[at - 1] & 0xC0) == 0x80)
@@ -242,17 +252,23 @@ static size_t cut(char *text, size_t length) {
     return length;
 }
 
+/* Each anew: the words of a code without a name share a buffer. */
+static const char *message_of(const ferry_error *error) {
+    return error->message ? error->message : ferry_strerror(error->code);
+}
+
 /* "2 of the group's members failed: NAME: message; NAME: message" */
 static size_t summary(char *text, const ferry_error *errors, size_t n, size_t lost) {
     int used = snprintf(text, TEXT_MAX + 1, "%zu of the group's members failed", n + lost);
     size_t at = used < 0 ? 0 : (size_t)used;
     for (size_t i = 0; i < n && at < TEXT_MAX; i++) {
         used = snprintf(text + at, TEXT_MAX + 1 - at, "%s%s: %s", i ? "; " : ": ", errors[i].name,
-                        errors[i].message);
+                        message_of(&errors[i]));
         at += used < 0 ? 0 : (size_t)used;
     }
     if (lost && at < TEXT_MAX) {
-        used = n ? snprintf(text + at, TEXT_MAX + 1 - at, "; and %zu more, for which there was no memory", lost)
+        used = n ? snprintf(text + at, TEXT_MAX + 1 - at,
+                            "; and %zu more, for which there was no memory", lost)
                  : snprintf(text + at, TEXT_MAX + 1 - at, "; there was no memory for their errors");
         at += used < 0 ? 0 : (size_t)used;
     }
@@ -265,14 +281,15 @@ static const char *put(char **at, const char *text, size_t size) {
     return copy;
 }
 
-/* `causes` of each error is NULL or the `errors` of a detail; the reference to that one is taken over, also
- * when there is no memory. Names and messages are copied. */
+/* `causes` of each error is NULL or the `errors` of a detail; the reference to that one is taken
+ * over, also when there is no memory. Names and messages are copied; `message` NULL: the words
+ * of the code. */
 struct ferry__detail *ferry__detail_group(const ferry_error *errors, size_t n, size_t lost) {
     char text[TEXT_MAX + 1];
     size_t text_size = summary(text, errors, n, lost) + 1;
     size_t size = sizeof(struct group_detail) + n * sizeof(ferry_error) + text_size;
     for (size_t i = 0; i < n; i++)
-        size += strlen(errors[i].name) + 1 + strlen(errors[i].message) + 1;
+        size += strlen(errors[i].name) + 1 + strlen(message_of(&errors[i])) + 1;
     struct group_detail *group = ferry__malloc(size);
     if (!group) {
         struct group_detail *dead = NULL;
@@ -288,12 +305,13 @@ struct ferry__detail *ferry__detail_group(const ferry_error *errors, size_t n, s
     for (size_t i = 0; i < n; i++) {
         group->errors[i] = errors[i];
         group->errors[i].name = put(&at, errors[i].name, strlen(errors[i].name) + 1);
-        group->errors[i].message = put(&at, errors[i].message, strlen(errors[i].message) + 1);
+        const char *message = message_of(&errors[i]);
+        group->errors[i].message = put(&at, message, strlen(message) + 1);
     }
     return &group->detail;
 }
 
-/* ---- The last error of a context ------------------------------------------------------------------ */
+/* ---- The last error of a context ------------------------------------------------------------- */
 
 void ferry__error_set(struct ferry__ctx *ctx, int64_t code, struct ferry__detail *detail) {
     struct ferry__detail *old = detail; /* nobody to keep it for */

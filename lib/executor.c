@@ -19,12 +19,15 @@
 
 #define QUEUE_MAX 65536
 
-static struct ferry__detail say_closed = FERRY__STATIC_DETAIL("the executor was closed: it takes no more jobs");
+struct ferry__detail ferry__say_closed = FERRY__STATIC_DETAIL("the executor was closed: it takes no more jobs");
 static struct ferry__detail say_full = FERRY__STATIC_DETAIL(
     "the executor's queue is full: submit less at once, or use a larger queue_max or FERRY_FULL_WAIT");
 static struct ferry__detail say_cancelled = FERRY__STATIC_DETAIL("submitted in a cancelled scope");
 static struct ferry__detail say_inside = FERRY__STATIC_DETAIL(
     "a job can't wait for the end of the executor that it runs on");
+struct ferry__detail ferry__say_no_thread = FERRY__STATIC_DETAIL(
+    "no thread could be made for the job (pthread_create failed), and the pool has none that could come to it: look at "
+    "the limits of processes, threads and memory");
 
 /* ---- Life ------------------------------------------------------------------------------------------------ */
 
@@ -79,9 +82,13 @@ static void check_fork(ferry_executor *executor) {
     executor->wait_first = executor->wait_last = NULL;
     executor->stop_first = executor->stop_last = NULL;
     executor->running = NULL;
+    executor->delivering = 0;
     executor->stats.threads = executor->stats.idle = executor->stats.queued = executor->stats.running = 0;
+    executor->stats.abandoned = 0;
     if (executor->kind == FERRY__POOL)
         ferry__pool_forked(executor);
+    else if (executor->kind == FERRY__STRAND)
+        ferry__strand_forked(executor);
     atomic_store(&executor->generation, now);
 }
 
@@ -101,6 +108,8 @@ ferry_executor *ferry_executor_default(void) {
     ferry_executor *fresh;
     if (ferry_executor_new(&fresh, NULL) < 0)
         return NULL;
+    if (loop && atomic_load(&loop->state) == FERRY__LOOP_DOWN) /* nobody would shut it down */
+        ferry_executor_close(fresh, FERRY_CLOSE_DRAIN);
     if (atomic_compare_exchange_strong(place, &executor, fresh))
         return fresh;
     ferry_executor_free(fresh);
@@ -157,21 +166,37 @@ void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job, s
         after->turn = ferry__strand_turn(executor);
 }
 
-struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__work *work,
-                                        struct ferry__after *after) {
+struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__work *work) {
     struct ferry__job *job = ferry__container(work, struct ferry__job, work);
     ferry__line_take(executor, work);
     job->state = FERRY__JOB_TAKEN;
     executor->stats.queued--;
-    /* The place is free at once: the first submitter who waits gets it. */
-    for (struct ferry__waiter *w; executor->stats.queued < executor->queue_max && (w = executor->wait_first);) {
+    return job;
+}
+
+/* A job that a thread, or a turn, will take at once doesn't wait: it needs no place. */
+static bool has_place(const ferry_executor *executor) {
+    size_t spare = executor->kind == FERRY__POOL ? ferry__pool_spare(executor) : ferry__strand_spare(executor);
+    return executor->stats.queued < spare || executor->stats.queued - spare < executor->queue_max;
+}
+
+void ferry__executor_admit(ferry_executor *executor, struct ferry__after *after) {
+    for (struct ferry__waiter *w; (w = executor->wait_first) && has_place(executor);) {
         ferry__line_remove(&executor->wait_first, &executor->wait_last, w);
         if (ferry__claim(w)) {
             ferry__wakes_add(&after->wakes, w);
             ferry__executor_enqueue(executor, w->item, after);
         }
     }
-    return job;
+}
+
+void ferry__executor_refuse(ferry_executor *executor, int64_t code, struct ferry__wakes *wakes) {
+    for (struct ferry__waiter *w; (w = executor->wait_first);) {
+        ferry__line_remove(&executor->wait_first, &executor->wait_last, w);
+        w->value = code;
+        if (ferry__claim(w))
+            ferry__wakes_add(wakes, w);
+    }
 }
 
 void ferry__executor_began(ferry_executor *executor, struct ferry__job *job) {
@@ -198,6 +223,8 @@ void ferry__executor_ended(ferry_executor *executor, struct ferry__job *job) {
 }
 
 static bool at_end(const ferry_executor *executor) {
+    if (executor->delivering > 0)
+        return false;
     switch (executor->kind) {
     case FERRY__POOL:
         return ferry__pool_ended(executor);
@@ -219,6 +246,15 @@ void ferry__executor_check_end(ferry_executor *executor, struct ferry__wakes *wa
     }
 }
 
+void ferry__executor_delivered(ferry_executor *executor, size_t n) {
+    struct ferry__wakes wakes = {0};
+    ferry__lock(&executor->lock);
+    executor->delivering -= n;
+    ferry__executor_check_end(executor, &wakes);
+    ferry__unlock(&executor->lock);
+    ferry__wake_all(&wakes);
+}
+
 void ferry__executor_after(ferry_executor *executor, struct ferry__after *after) {
     if (after->turn)
         ferry__pool_turn(ferry__strand_pool(executor), after->turn);
@@ -238,7 +274,8 @@ static bool is_closed(ferry_executor *executor) {
     return __atomic_load_n(&ferry__strand_pool(executor)->closed, __ATOMIC_RELAXED);
 }
 
-/* Waits for a place: 0 when the job was queued meanwhile. Called with the lock held, returns without. */
+/* Waits for a place: 0 when the job was queued meanwhile; -ECANCELED; what ferry__executor_refuse() was called with.
+ * Called with the lock held, returns without. */
 static int64_t wait_for_place(ferry_executor *executor, struct ferry__job *job, struct ferry__ctx *ctx) {
     struct ferry__waiter w;
     ferry__waiter_init(&w, ctx);
@@ -269,8 +306,8 @@ static void submit(ferry_executor *executor, struct ferry__job *job, struct ferr
     ferry__lock(&executor->lock);
     if (is_closed(executor)) {
         ferry__unlock(&executor->lock);
-        refused = (struct ferry__job_end){FERRY_ECLOSED, &say_closed};
-    } else if (executor->stats.queued < executor->queue_max || is_inside(executor, ctx)) {
+        refused = (struct ferry__job_end){FERRY_ECLOSED, &ferry__say_closed};
+    } else if (has_place(executor) || is_inside(executor, ctx)) {
         ferry__executor_enqueue(executor, job, &after);
         ferry__unlock(&executor->lock);
         ferry__executor_after(executor, &after);
@@ -279,7 +316,9 @@ static void submit(ferry_executor *executor, struct ferry__job *job, struct ferr
         refused = (struct ferry__job_end){-EAGAIN, &say_full};
     } else {
         int64_t rc = wait_for_place(executor, job, ctx);
-        refused = (struct ferry__job_end){rc, rc == FERRY_ECLOSED ? &say_closed : &say_cancelled};
+        refused = (struct ferry__job_end){rc, rc == FERRY_ECLOSED ? &ferry__say_closed
+                                              : rc == -EAGAIN     ? &ferry__say_no_thread
+                                                                  : &say_cancelled};
     }
     if (refused.result < 0)
         ferry__job_finish(job, refused);
@@ -335,6 +374,13 @@ static struct ferry__job *next_to_cancel(ferry_executor *executor) {
     return job;
 }
 
+static void cancel_all(ferry_executor *executor) {
+    for (struct ferry__job *job; (job = next_to_cancel(executor));) {
+        ferry__job_cancel(&job->future);
+        ferry__future_unref(&job->future);
+    }
+}
+
 int ferry_executor_close(ferry_executor *executor, int mode) {
     if (!executor || mode < FERRY_CLOSE_DRAIN || mode > FERRY_CLOSE_CANCEL)
         return (int)ferry_fail(-EINVAL, "no executor, or an unknown way to close it (%d)", mode);
@@ -344,27 +390,22 @@ int ferry_executor_close(ferry_executor *executor, int mode) {
     __atomic_store_n(&executor->closed, true, __ATOMIC_RELAXED);
     if (mode == FERRY_CLOSE_CANCEL)
         __atomic_store_n(&executor->cancelling, true, __ATOMIC_RELAXED);
-    for (struct ferry__waiter *w; (w = executor->wait_first);) {
-        ferry__line_remove(&executor->wait_first, &executor->wait_last, w);
-        w->value = FERRY_ECLOSED;
-        if (ferry__claim(w))
-            ferry__wakes_add(&wakes, w);
-    }
+    ferry__executor_refuse(executor, FERRY_ECLOSED, &wakes);
     ferry__unlock(&executor->lock);
     ferry__wake_all(&wakes);
-    if (mode == FERRY_CLOSE_CANCEL) {
-        for (struct ferry__job *job; (job = next_to_cancel(executor));) {
-            ferry__job_cancel(&job->future);
-            ferry__future_unref(&job->future);
-        }
+    if (mode == FERRY_CLOSE_CANCEL)
+        cancel_all(executor);
+    if (executor->kind != FERRY__POOL)
+        return 0;
+    for (ferry_executor *strand; mode == FERRY_CLOSE_CANCEL && (strand = ferry__pool_untold(executor));) {
+        cancel_all(strand);
+        ferry__executor_unref(strand);
     }
-    if (executor->kind == FERRY__POOL)
-        ferry__pool_closed(executor);
+    ferry__pool_closed(executor);
     return 0;
 }
 
-static void report_running(ferry_executor *executor, size_t n) {
-    ferry__log(FERRY_LOG_WARNING, "executor '%s' still has %zu jobs running", executor->name, n);
+static void list_running(ferry_executor *executor) {
     int64_t now = ferry__now();
     ferry__lock(&executor->lock);
     char names[8][FERRY__NAME_MAX];
@@ -379,18 +420,19 @@ static void report_running(ferry_executor *executor, size_t n) {
         ferry__log(FERRY_LOG_WARNING, "  '%s' has been running for %lld ms", names[i], ages[i]);
 }
 
-int ferry_executor_stop(ferry_executor *executor, int64_t ms) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    if (!executor)
-        return (int)ferry_fail(-EINVAL, "no executor to stop");
-    if (is_inside(executor, ctx))
-        return (int)ferry__error_say(ctx, -EDEADLK, &say_inside);
-    ferry_executor_close(executor, FERRY_CLOSE_DRAIN);
-    int rc = ferry__enter(ctx);
-    if (rc < 0)
-        return rc;
+static void report_running(ferry_executor *executor, size_t n) {
+    ferry__log(FERRY_LOG_WARNING, "executor '%s' still has %zu jobs", executor->name, n);
+    list_running(executor);
+    ferry_executor *strand;
+    for (size_t i = 0; executor->kind == FERRY__POOL && (strand = ferry__pool_at_work(executor, i)); i++) {
+        list_running(strand);
+        ferry__executor_unref(strand);
+    }
+}
+
+/* Waits for the end: 0, -ECANCELED, -ETIMEDOUT, -EDEADLK. *left: jobs that haven't ended. */
+static int wait_for_end(ferry_executor *executor, struct ferry__ctx *ctx, int64_t deadline, size_t *left) {
+    int rc = 0;
     struct ferry__waiter w;
     ferry__waiter_init(&w, ctx);
     ferry__lock(&executor->lock);
@@ -401,19 +443,44 @@ int ferry_executor_stop(ferry_executor *executor, int64_t ms) {
         }
         ferry__line_append(&executor->stop_first, &executor->stop_last, &w);
         ferry__unlock(&executor->lock);
-        rc = ferry__park(&w, executor->name, ferry__deadline(ms), 0);
+        rc = ferry__park(&w, executor->name, deadline, 0);
         ferry__lock(&executor->lock);
         ferry__line_remove(&executor->stop_first, &executor->stop_last, &w);
     }
-    size_t left = executor->stats.running + executor->stats.queued;
+    *left = executor->stats.running + executor->stats.queued;
     ferry__unlock(&executor->lock);
-    if (rc == -ETIMEDOUT) {
-        report_running(executor, left);
-        return (int)left;
-    }
     if (rc == 0 && executor->kind == FERRY__POOL)
         ferry__pool_join(executor);
     return rc;
+}
+
+size_t ferry__executor_join(ferry_executor *executor, struct ferry__ctx *ctx, int64_t deadline) {
+    size_t left;
+    if (wait_for_end(executor, ctx, deadline, &left) == 0)
+        return 0;
+    if (left > 0) /* else threads without a job are on their way out */
+        report_running(executor, left);
+    return left;
+}
+
+int ferry_executor_stop(ferry_executor *executor, int64_t ms) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx)
+        return -ENOMEM;
+    if (!executor)
+        return (int)ferry_fail(-EINVAL, "no executor to stop");
+    if (is_inside(executor, ctx))
+        return (int)ferry__error_say(ctx, -EDEADLK, &say_inside);
+    ferry_executor_close(executor, FERRY_CLOSE_DRAIN);
+    size_t left;
+    int rc = ferry__enter(ctx);
+    if (rc == 0)
+        rc = wait_for_end(executor, ctx, ferry__deadline(ms), &left);
+    if (rc != -ETIMEDOUT)
+        return rc;
+    if (left > 0)
+        report_running(executor, left);
+    return (int)left;
 }
 
 void ferry_executor_free(ferry_executor *executor) {

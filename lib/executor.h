@@ -24,6 +24,7 @@ enum ferry__job_state {
 struct ferry__work {
     struct ferry__work *next, *prev; /* under the lock of the executor in whose line it stands */
     ferry_executor *strand;          /* of a turn; NULL: a job's */
+    bool told;                       /* of a turn, under its pool's lock: its strand was told that all is cancelled */
 };
 
 struct ferry__job {
@@ -36,14 +37,16 @@ struct ferry__job {
     ferry_job_options options;
     ferry_loop *home;            /* a reference; NULL */
     struct ferry__cell *cell;    /* a reference; NULL */
+    struct ferry__values *values; /* a reference, until it runs; NULL */
     int64_t deadline;
     int64_t started;             /* clock; under the executor's lock */
     struct ferry__job *next_running, *prev_running; /* under the executor's lock */
     _Atomic int request;         /* atomic: enum ferry__request */
     _Atomic bool counted;        /* atomic: it counts among its home's jobs */
-    unsigned hook_lock;          /* guards the five below */
+    unsigned hook_lock;          /* guards the six below; `hooked` and `abandoned` stay once fn has ended */
     struct ferry__thread *thread; /* while fn runs */
     pthread_t pthread;           /* likewise */
+    struct ferry__job *helping;  /* what its thread runs while it waits for that: told with it */
     bool hooked;                 /* it was told */
     bool abandoned;
     struct ferry__service_timer *patience; /* until it is abandoned; holds a reference on the handle */
@@ -62,6 +65,7 @@ struct ferry_executor {
     unsigned lock;      /* guards all below, and what threads.c and strand.c say */
     bool closed;
     bool cancelling;    /* closed with FERRY_CLOSE_CANCEL */
+    size_t delivering;  /* jobs that have left the line, or run no longer, and whose handles aren't done yet */
     struct ferry__work *first, *last; /* the line */
     void *wait_first, *wait_last;     /* submitters that wait for a place: waiter.item is the job */
     void *stop_first, *stop_last;     /* who waits for the end */
@@ -88,11 +92,20 @@ void ferry__executor_unref(ferry_executor *executor);
 void ferry__line_push(ferry_executor *executor, struct ferry__work *work);
 void ferry__line_take(ferry_executor *executor, struct ferry__work *work);
 void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job, struct ferry__after *after);
-struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__work *work,
-                                        struct ferry__after *after);
+struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__work *work);
 void ferry__executor_began(ferry_executor *executor, struct ferry__job *job);
+/* After a job was taken, and is counted as running if it will: the places that are free now are given away. */
+void ferry__executor_admit(ferry_executor *executor, struct ferry__after *after);
+/* Whoever waits for a place gets `code` instead. */
+void ferry__executor_refuse(ferry_executor *executor, int64_t code, struct ferry__wakes *wakes);
 void ferry__executor_ended(ferry_executor *executor, struct ferry__job *job);
 void ferry__executor_check_end(ferry_executor *executor, struct ferry__wakes *wakes);
+/* No lock: the handles of n jobs that were counted as `delivering` are done. */
+void ferry__executor_delivered(ferry_executor *executor, size_t n);
+extern struct ferry__detail ferry__say_closed, ferry__say_no_thread;
+/* What ferry_executor_stop() does after the close: waits until it has come to its end, the current region is cancelled, or
+ * the deadline has passed. Returns how many jobs are left; they are logged. The context must be able to park. */
+size_t ferry__executor_join(ferry_executor *executor, struct ferry__ctx *ctx, int64_t deadline);
 /* Gives up a loop's own executor: closes it and waits until its idle threads are gone. */
 void ferry__executor_dismiss(ferry_executor *executor);
 
@@ -106,6 +119,13 @@ struct ferry__job_end {
 };
 /* Runs a job that was taken, on the calling thread. The end is the caller's to deliver. */
 struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__thread *thread);
+/* The same inside `waiting`, which awaits it on its own thread and is told with it. */
+struct ferry__job_end ferry__job_run_for(struct ferry__job *waiting, struct ferry__job *job,
+                                         struct ferry__thread *thread);
+/* Nobody but the running side holds its handle. */
+static inline bool ferry__job_orphaned(const struct ferry__job *job) {
+    return atomic_load_explicit(&job->future.refs, memory_order_acquire) == 1;
+}
 /* Decides the handle and gives the running side's reference back: the job may be gone then. */
 void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end);
 
@@ -116,19 +136,30 @@ void ferry__pool_start(ferry_executor *pool);                               /* n
 void ferry__pool_turn(ferry_executor *pool, struct ferry__work *turn);      /* no lock: a strand's turn */
 void ferry__pool_closed(ferry_executor *pool);                              /* no lock: idle threads leave */
 bool ferry__pool_ended(const ferry_executor *pool);
+size_t ferry__pool_spare(const ferry_executor *pool);                       /* jobs that threads will take at once */
+/* No lock. The strand of a turn in the line or at work that wasn't asked for before; NULL: no more. A reference. */
+ferry_executor *ferry__pool_untold(ferry_executor *pool);
+/* No lock. The strand of the i-th turn at work; NULL: there are fewer. A reference. */
+ferry_executor *ferry__pool_at_work(ferry_executor *pool, size_t i);
 void ferry__pool_join(ferry_executor *pool);                                /* no lock: the last thread has left */
 void ferry__pool_idle_out(ferry_executor *pool);                            /* no lock: waits for idle threads to leave */
 void ferry__pool_forked(ferry_executor *pool);                              /* no lock: alone in the child */
 void ferry__pool_destroy(ferry_executor *pool);
 long ferry__threads_idle(void); /* threads of all pools that sleep without work */
+void ferry__threads_forked(void); /* fork.c: in the child */
 
 /* strand.c, under the strand's lock unless said otherwise */
 struct ferry__work *ferry__strand_turn(ferry_executor *strand); /* one more, if there is need and room */
-void ferry__strand_run(struct ferry__work *turn, struct ferry__job **job, struct ferry__job_end *end,
-                       struct ferry__thread *thread);            /* no lock; see there */
-void ferry__strand_fail(struct ferry__work *turn, struct ferry__job_end end); /* no lock */
+size_t ferry__strand_spare(const ferry_executor *strand);       /* turns that run no job */
+/* The turns are all at work: what is queued waits for one of the jobs that run. */
+bool ferry__strand_full(const ferry_executor *strand);
+void ferry__strand_helped(ferry_executor *strand, bool begins); /* a job runs without a turn, or has run */
+struct ferry__job *ferry__strand_begin(struct ferry__work *turn);                /* no lock; see there */
+bool ferry__strand_end(struct ferry__work *turn, struct ferry__job *job);        /* no lock; see there */
+void ferry__strand_fail(struct ferry__work *turn, struct ferry__job_end end);    /* no lock */
 bool ferry__strand_ended(const ferry_executor *strand);
 ferry_executor *ferry__strand_pool(const ferry_executor *strand); /* fixed */
+void ferry__strand_forked(ferry_executor *strand);                /* no lock: alone in the child */
 void ferry__strand_destroy(ferry_executor *strand);
 
 /* inline.c */

@@ -6,7 +6,10 @@
 #define FERRY_H
 
 #include <ferry/alloc.h>
+#include <ferry/barrier.h>
 #include <ferry/base.h>
+#include <ferry/cond.h>
+#include <ferry/defer.h>
 #include <ferry/error.h>
 #include <ferry/event.h>
 #include <ferry/executor.h>
@@ -14,10 +17,12 @@
 #include <ferry/gather.h>
 #include <ferry/group.h>
 #include <ferry/io.h>
+#include <ferry/local.h>
 #include <ferry/log.h>
 #include <ferry/loop.h>
 #include <ferry/mutex.h>
 #include <ferry/queue.h>
+#include <ferry/rwlock.h>
 #include <ferry/scope.h>
 #include <ferry/semaphore.h>
 #include <ferry/signal.h>

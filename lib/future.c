@@ -7,10 +7,12 @@
  *
  * `done` is stored after result and detail (release), so that who reads it as true (acquire) may read them. The
  * list of links is guarded by the lock; each link is notified once, under the lock, in the order of registration.
- * A link that unlink can't find any more has been notified completely, because both need the lock. */
+ * A link that unlink can't find any more has been notified completely, because both need the lock. As long as whoever
+ * completed it is telling them, a callback that is added goes to the end of the list all the same: it doesn't overtake. */
 #include "config.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 
 #include "core.h"
@@ -108,6 +110,22 @@ static struct ferry__link *take_first(ferry_future *f) {
     return link;
 }
 
+/* Tells all who are on the list. Called with the lock held, returns without. False: it was the last time. */
+static bool tell(ferry_future *f) {
+    struct ferry__wakes wakes = {0};
+    for (struct ferry__link *link; (link = take_first(f));)
+        link->notify(link, f, &wakes);
+    struct ferry__link *later = wakes.later_first;
+    f->telling = later != NULL;
+    ferry__unlock(&f->lock);
+    ferry__wake_all(&wakes);
+    for (struct ferry__link *link = later, *next; link; link = next) {
+        next = link->next;
+        link->after(link, f);
+    }
+    return later != NULL;
+}
+
 bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detail *detail) {
     ferry__lock(&f->lock);
     if (f->done) {
@@ -117,27 +135,22 @@ bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detai
     }
     f->result = result;
     f->detail = detail;
+    f->telling = true;
     atomic_store(&f->done, 1);
     if (f->member) {
         ferry__unlock(&f->lock);
         ferry__group_member_done(f->member, f);
         ferry__lock(&f->lock);
     }
-    struct ferry__wakes wakes = {0};
-    for (struct ferry__link *link; (link = take_first(f));)
-        link->notify(link, f, &wakes);
-    ferry__unlock(&f->lock);
-    ferry__wake_all(&wakes);
-    for (struct ferry__link *link = wakes.later_first, *next; link; link = next) {
-        next = link->next;
-        link->after(link, f);
-    }
+    while (tell(f))
+        ferry__lock(&f->lock);
     return true;
 }
 
-bool ferry__future_link(ferry_future *f, struct ferry__link *link) {
+/* Registers; false, and nothing done, when there is nobody left who would tell it. */
+static bool add_link(ferry_future *f, struct ferry__link *link, bool in_turn) {
     ferry__lock(&f->lock);
-    if (f->done) {
+    if (f->done && !(in_turn && f->telling)) {
         ferry__unlock(&f->lock);
         return false;
     }
@@ -151,6 +164,10 @@ bool ferry__future_link(ferry_future *f, struct ferry__link *link) {
     f->last = link;
     ferry__unlock(&f->lock);
     return true;
+}
+
+bool ferry__future_link(ferry_future *f, struct ferry__link *link) {
+    return add_link(f, link, false);
 }
 
 bool ferry__future_unlink(ferry_future *f, struct ferry__link *link) {
@@ -194,7 +211,7 @@ int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadl
     if (rc < 0)
         return rc;
     bool job = ctx->kind == FERRY__JOB;
-    while (job && ferry__worker_help(ctx, f))
+    while (job && (flags & FERRY__OWNED) && ferry__worker_help(ctx, f, deadline))
         if (ferry__future_done(f))
             return 0;
     struct observer o = {.link = {.notify = observed}};
@@ -229,19 +246,38 @@ int64_t ferry__future_take(ferry_future *f, struct ferry__ctx *ctx) {
     return result;
 }
 
+/* A thread for whose record there is no memory has nothing to sleep on, and no scope in which it could be cancelled. */
+static int64_t await_without_record(ferry_future *f, int64_t ms) {
+    if (!f)
+        return -ENOMEM;
+    int64_t deadline = ferry__deadline(ms);
+    bool cancelled = false;
+    while (!ferry__future_done(f)) {
+        if (f->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
+            return FERRY_EFORKED;
+        if (!cancelled && deadline <= ferry__now()) {
+            ferry_cancel(f);
+            cancelled = true;
+        }
+        sched_yield();
+    }
+    int64_t result = ferry__future_take(f, NULL);
+    ferry__future_unref(f);
+    return result == FERRY_EJOBCANCELED && cancelled ? -ETIMEDOUT : result;
+}
+
 static int64_t await_until(ferry_future *f, int64_t ms) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx)
-        return -ENOMEM;
+        return await_without_record(f, ms);
     if (!f)
         return ferry__error_say(ctx, -ENOMEM, &say_null);
     if (f == ctx->self)
         return ferry__error_say(ctx, -EDEADLK, &say_self);
-    int stopped = 0;
+    int stopped = ferry__enter(ctx); /* others are let run in their turn, also when there is nothing to wait for */
     if (!ferry__future_done(f)) {
-        stopped = ferry__enter(ctx);
         if (stopped == 0)
-            stopped = ferry__future_observe(f, ctx, ferry__deadline(ms), 0);
+            stopped = ferry__future_observe(f, ctx, ferry__deadline(ms), FERRY__OWNED);
         if (stopped == -ECANCELED || stopped == -ETIMEDOUT) {
             ferry_cancel(f);
             int joined = ferry__future_observe(f, ctx, FERRY__NEVER, FERRY__SHIELDED);
@@ -411,7 +447,7 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
     ferry__loop_ref(loop);
     atomic_fetch_add(&loop->callbacks, 1);
     ferry__loop_expect(loop);
-    if (!ferry__future_link(f, &c->link))
+    if (!add_link(f, &c->link, true))
         callback_due(&c->link, f);
     return 0;
 }

@@ -115,7 +115,7 @@ int64_t ferry_gather(ferry_future **futures, size_t n, int64_t *results, unsigne
         stopped = ferry__enter(ctx);
     if (stopped == 0)
         stopped = ferry__watch_wait(&watch, ctx, collect ? FERRY__UNTIL_ALL : FERRY__UNTIL_FAILURE,
-                                    FERRY__NEVER, 0);
+                                    FERRY__NEVER, FERRY__OWNED);
     if (stopped == 0 && !collect) {
         ferry__lock(&watch.lock);
         failed = watch.failure;

@@ -363,12 +363,7 @@ void ferry__group_member_done(struct ferry__member *m, ferry_future *f) {
     unpin(core);
 }
 
-/* A new task that isn't anybody's yet: its argument stays the caller's. */
-static void task_discard(struct ferry__task *task) {
-    task->arg_free = NULL;
-    ferry__future_unref(&task->future);
-}
-
+/* The argument of what couldn't be started stays the caller's. */
 static int start_failed(struct ferry__ctx *ctx, int rc) {
     return (int)ferry__error_say(ctx, rc, rc == FERRY_ECLOSED ? &say_closed : NULL);
 }
@@ -382,14 +377,14 @@ static int spawn(struct ferry__group_core *core, struct ferry__ctx *ctx, ferry_f
     struct ferry__member *m = task ? member_new(core) : NULL;
     if (!m) {
         if (task)
-            task_discard(task);
+            ferry__future_unref(&task->future);
         return start_failed(ctx, -ENOMEM);
     }
     task->future.member = m;
     int rc = ferry__task_start(task);
     if (rc < 0) {
         member_withdraw(core, m);
-        task_discard(task);
+        ferry__future_unref(&task->future);
         return start_failed(ctx, rc);
     }
     member_attach(core, m, &task->future, handle);
@@ -530,7 +525,7 @@ static int64_t start(struct ferry__group_core *core, struct ferry__ctx *ctx, fer
     if (rc < 0) {
         ferry__free(s.member);
         if (task)
-            task_discard(task);
+            ferry__future_unref(&task->future);
         return start_failed(ctx, rc);
     }
     if (ctx->kind == FERRY__JOB)
@@ -574,7 +569,7 @@ static bool help(struct ferry__group_core *core, struct ferry__ctx *ctx) {
         if (!f)
             continue;
         ferry__unlock(&core->lock);
-        helped = ferry__worker_help(ctx, f);
+        helped = ferry__worker_help(ctx, f, FERRY__NEVER);
         ferry__future_unref(f);
         ferry__lock(&core->lock);
     }
@@ -584,7 +579,8 @@ static bool help(struct ferry__group_core *core, struct ferry__ctx *ctx) {
 
 /* Waits until there are no pins. When the region is cancelled, so are the members; from then on
  * only their end counts. Whether there will be new pins is for the caller to know. */
-static void join(struct ferry__group_core *core, struct ferry__ctx *ctx, unsigned flags) {
+static void join(struct ferry__group_core *core, struct ferry__ctx *ctx) {
+    unsigned flags = 0;
     bool job = ctx->kind == FERRY__JOB;
     for (;;) {
         while (job && help(core, ctx))
@@ -606,7 +602,7 @@ static void join(struct ferry__group_core *core, struct ferry__ctx *ctx, unsigne
         ferry__lock(&core->lock);
         core->waiter = NULL;
         ferry__unlock(&core->lock);
-        if (rc < 0) {
+        if (rc < 0) { /* the look may have found a reason beyond a shield: shutdown (scope.c) */
             ferry__group_tell(core);
             flags = FERRY__SHIELDED;
         }
@@ -646,7 +642,7 @@ void ferry__group_abandon(struct ferry__group_core *core) {
                ferry_self_name());
     stop(core);
     if (ferry__may_park(ctx)) {
-        join(core, ctx, FERRY__SHIELDED);
+        join(core, ctx);
     } else {
         ferry__lock(&core->lock);
         core->orphaned = core->pins > 0;
@@ -696,8 +692,7 @@ static int64_t close_forked(ferry_group *group, struct ferry__group_core *core,
 
 static void error_fill(ferry_error *error, int64_t code, const char *name,
                        struct ferry__detail *detail) {
-    *error =
-        (ferry_error){.code = code, .name = name, .message = ferry__detail_words(detail, code)};
+    *error = (ferry_error){.code = code, .name = name, .message = detail ? detail->text : NULL};
     if (code == FERRY_EGROUP && detail && detail->n_errors > 0) {
         error->causes = ferry__detail_ref(detail)->errors;
         error->n_causes = detail->n_errors;
@@ -765,7 +760,7 @@ int64_t ferry_group_close(ferry_group *group, int64_t rc) {
     if (empty && ctx->kind == FERRY__TASK) /* others get a turn all the same */
         ferry__task_yield(ferry__container(ctx, struct ferry__task, ctx));
     while (!sealed) {
-        join(core, ctx, 0);
+        join(core, ctx);
         sealed = seal(group, core);
     }
     forget(ctx, core);

@@ -117,6 +117,10 @@ void ferry__inbox_rouse(struct ferry__inbox *inbox) {
     atomic_store(&inbox->waking, 0);
 }
 
+bool ferry__inbox_sleeps(struct ferry__inbox *inbox) {
+    return !atomic_load(&inbox->awake) && !atomic_load(&inbox->waking);
+}
+
 void ferry__inbox_empty(struct ferry__inbox *inbox) {
     uint64_t count[8];
     ssize_t got;

@@ -14,17 +14,18 @@ void ferry__inline_submit(ferry_executor *executor, struct ferry__job *job, stru
         ferry__executor_began(executor, job);
     ferry__unlock(&executor->lock);
     if (closed) {
-        ferry__job_finish(job, (struct ferry__job_end){FERRY_ECLOSED, NULL});
+        ferry__job_finish(job, (struct ferry__job_end){FERRY_ECLOSED, &ferry__say_closed});
         return;
     }
     struct ferry__job_end end = ferry__job_run(job, thread);
-    struct ferry__wakes wakes = {0};
+    ferry__executor_ref(executor); /* the job, and its reference, may be gone before we are */
     ferry__lock(&executor->lock);
     ferry__executor_ended(executor, job);
-    ferry__executor_check_end(executor, &wakes);
+    executor->delivering++;
     ferry__unlock(&executor->lock);
-    ferry__wake_all(&wakes);
     ferry__job_finish(job, end);
+    ferry__executor_delivered(executor, 1);
+    ferry__executor_unref(executor);
 }
 
 int ferry_inline_new(ferry_executor **out) {

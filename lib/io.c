@@ -1,17 +1,19 @@
 /* Waiting for file descriptors.
  *
- * Both worlds begin with a look that doesn't wait, poll(2) with no time-out: it finds bad descriptors and
- * what is ready already, so that readiness beats a time-out of zero.
+ * Both worlds begin with a look that doesn't wait, poll(2) with no time-out: it finds bad
+ * descriptors and what is ready already, so that readiness beats a time-out of zero.
  *
- * A task then has an event on its loop's base. It is level-triggered and stays until the task is back; its
- * callback runs on the loop's thread, inside or outside a turn, and grants the task's wait. A thread sleeps
- * in poll(2) beside the bell of its record. It says `polling` before it looks at what it may have been asked,
- * and whoever asks looks at `polling` after: so one of the two sees the other, and no request is slept over.
+ * A task then has an event on its loop's base. It is level-triggered and stays until the task is
+ * back; its callback runs on the loop's thread, inside or outside a turn, and grants the task's
+ * wait. A thread sleeps in poll(2) beside the bell of its record. It says `polling` before it looks
+ * at what it may have been asked, and whoever asks looks at `polling` after: so one of the two sees
+ * the other, and no request is slept over.
  *
- * FERRY_HANGUP without FERRY_READABLE needs a detour. libevent gives errors and hang-ups of pipes to
- * events that read or write, but not to EV_CLOSED alone: that one would never fire, and the loop would
- * spin. So an epoll instance of its own watches the descriptor, and the loop waits until that
- * is readable. Together with FERRY_READABLE no detour is needed: a peer that has left makes the fd readable. */
+ * FERRY_HANGUP without FERRY_READABLE needs a detour. libevent gives errors and hang-ups of
+ * pipes to events that read or write, but not to EV_CLOSED alone: that one would never fire, and
+ * the loop would spin. So an epoll instance of its own watches the descriptor, and the loop
+ * waits until that is readable. Together with FERRY_READABLE no detour is needed: a peer that
+ * has left makes the fd readable. */
 #include "config.h"
 
 #include <errno.h>
@@ -35,13 +37,15 @@ enum { ALL_EVENTS = FERRY_READABLE | FERRY_WRITABLE | FERRY_HANGUP };
 
 static struct ferry__detail say_events = FERRY__STATIC_DETAIL(
     "ferry_poll() takes one or more of FERRY_READABLE, FERRY_WRITABLE and FERRY_HANGUP");
-static struct ferry__detail say_file = FERRY__STATIC_DETAIL(
-    "a regular file or a folder is always ready, but reading it may block: use the file bridge, or a job");
+static struct ferry__detail say_file =
+    FERRY__STATIC_DETAIL("a regular file or a folder is always ready, but reading it may block: "
+                         "use the file bridge, or a job");
 
-/* ---- What a descriptor is ready for ------------------------------------------------------------------ */
+/* ---- What a descriptor is ready for ---------------------------------------------------------- */
 
 static short asked_of(unsigned events) {
-    return (short)((events & FERRY_READABLE ? POLLIN : 0) | (events & FERRY_WRITABLE ? POLLOUT : 0) |
+    return (short)((events & FERRY_READABLE ? POLLIN : 0) |
+                   (events & FERRY_WRITABLE ? POLLOUT : 0) |
                    (events & FERRY_HANGUP ? POLLRDHUP : 0));
 }
 
@@ -71,12 +75,13 @@ static int look(int fd, unsigned events) {
     if (fd < 0 || (now.revents & POLLNVAL))
         return -EBADF;
     struct stat st; /* of one that is always ready; for nothing but hang-ups poll() doesn't say */
-    if ((n > 0 || events == FERRY_HANGUP) && fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+    if ((n > 0 || events == FERRY_HANGUP) && fstat(fd, &st) == 0 &&
+        (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
         return -EPERM;
     return (int)told_by(now.revents, events);
 }
 
-/* ---- A task ------------------------------------------------------------------------------------------- */
+/* ---- A task ---------------------------------------------------------------------------------- */
 
 struct fd_wait {
     struct ferry__waiter waiter; /* value: the events */
@@ -90,8 +95,8 @@ static void on_event(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     struct fd_wait *wait = arg;
     int ready = (what & EV_READ ? FERRY_READABLE : 0) | (what & EV_WRITE ? FERRY_WRITABLE : 0);
-    if (wait->events & FERRY_HANGUP)
-        ready = look(wait->fd, wait->events); /* the kernel knows more than it says through the event */
+    if (wait->events & FERRY_HANGUP) /* the kernel knows more than it says through the event */
+        ready = look(wait->fd, wait->events);
     if (ready == 0)
         return; /* somebody else was faster */
     wait->waiter.value = ready;
@@ -155,15 +160,15 @@ static int poll_in_task(struct ferry__ctx *ctx, int fd, unsigned events, int64_t
         rc = ferry__park(&wait.waiter, "fd", deadline, 0);
         loop->n_fds--;
         if (rc == 0)
-            rc = (int)wait.waiter.value;
-    } else {
-        ferry__error_set(ctx, rc, NULL);
+            rc = (int)wait.waiter.value; /* or why it couldn't be told */
     }
+    if (rc < 0)
+        ferry__error_set(ctx, rc, NULL);
     close_wait(&wait);
     return rc;
 }
 
-/* ---- A thread or a job -------------------------------------------------------------------------------- */
+/* ---- A thread or a job ----------------------------------------------------------------------- */
 
 /* 0, or why the wait is over. */
 static int look_at_scope(struct ferry__ctx *ctx, int64_t deadline) {
@@ -186,6 +191,7 @@ static int poll_in_thread(struct ferry__ctx *ctx, int fd, unsigned events, int64
     ctx->waits_for = "fd";
     ctx->since = ferry__now();
     ctx->wait_deadline = deadline;
+    ferry__scope_listen(ctx);
     while (rc == 0) {
         struct pollfd fds[] = {{.fd = fd, .events = asked_of(events)},
                                {.fd = thread->bell.fd[0], .events = POLLIN}};
@@ -206,7 +212,7 @@ static int poll_in_thread(struct ferry__ctx *ctx, int fd, unsigned events, int64
     return rc;
 }
 
-/* ---- Both --------------------------------------------------------------------------------------------- */
+/* ---- Both ------------------------------------------------------------------------------------ */
 
 int ferry_poll_for(int fd, unsigned events, int64_t ms) {
     struct ferry__ctx *ctx = ferry__ctx_self();

@@ -8,6 +8,9 @@
  * `thread` is set, and the worker, once fn has returned, clears `thread` and waits for a hook that is busy. So the hook
  * never runs after fn, and never twice.
  *
+ * A job whose thread runs another one while it waits for that (threads.c) passes on what it is told: the wait owns
+ * what it waits for, but can't see the request.
+ *
  * References on the handle: the user's; the running side's, until fn has ended (also of an abandoned job); the
  * patience timer's. The record goes with the last; then arg_free runs, on the home loop's thread where there is one.
  *
@@ -15,6 +18,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 
 #include "executor.h"
@@ -24,8 +28,11 @@ static struct ferry__detail say_never = FERRY__STATIC_DETAIL("cancelled before i
 /* ---- Life ----------------------------------------------------------------------------------------------- */
 
 static void uncount(struct ferry__job *job) {
-    if (atomic_exchange(&job->counted, false))
-        atomic_fetch_sub(&job->home->jobs, 1);
+    if (!atomic_exchange(&job->counted, false))
+        return;
+    /* A loop that sleeps and has no jobs left has to see whether there is anything else it can wait for. */
+    if (atomic_fetch_sub(&job->home->jobs, 1) == 1 && ferry__inbox_sleeps(&job->home->inbox))
+        ferry__loop_expect(job->home);
 }
 
 struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *arg,
@@ -54,6 +61,7 @@ struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *a
     job->fn = fn;
     job->arg = arg;
     job->cell = cell;
+    job->values = ferry__values_ref(ctx->values);
     job->deadline = ferry__scope_deadline(ctx);
     job->home = ferry__loop_of(ctx);
     if (job->home) {
@@ -85,13 +93,19 @@ static void free_anywhere(struct ferry__item *item) {
 void ferry__job_destroy(ferry_future *f) {
     struct ferry__job *job = (struct ferry__job *)f;
     ferry__cell_unref(job->cell);
+    ferry__values_unref(job->values);
     ferry__executor_unref(job->executor);
     job->cell = NULL;
     job->executor = NULL;
     if (job->options.arg_free && job->home && !ferry__loop_here(job->home)) {
         job->free_item.run = free_on_loop;
         job->free_item.drop = free_anywhere;
-        if (ferry__loop_send(job->home, &job->free_item))
+        /* The loop may take the item, and with it the job's reference, before the send is over. */
+        ferry_loop *home = job->home;
+        ferry__loop_ref(home);
+        bool sent = ferry__loop_send(home, &job->free_item);
+        ferry__loop_unref(home);
+        if (sent)
             return;
     }
     job_free(job);
@@ -111,13 +125,29 @@ void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end) {
 
 /* ---- Running -------------------------------------------------------------------------------------------- */
 
-static void mask_interrupt(const struct ferry__job *job, int how) {
-    if (job->options.interrupt_signal <= 0)
+/* Lets the job's signal through; true when it was blocked before. */
+static bool admit_signal(const struct ferry__job *job) {
+    int signo = job->options.interrupt_signal;
+    sigset_t set, before;
+    sigemptyset(&set);
+    if (signo <= 0 || sigaddset(&set, signo) < 0)
+        return false;
+    pthread_sigmask(SIG_UNBLOCK, &set, &before);
+    return sigismember(&before, signo) == 1;
+}
+
+static void shut_out_signal(const struct ferry__job *job, bool was_blocked) {
+    int signo = job->options.interrupt_signal;
+    /* One that was sent is delivered when a system call returns, at the latest: now, and not to the thread's next
+     * job. */
+    if (signo > 0 && job->hooked)
+        sched_yield();
+    if (!was_blocked)
         return;
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, job->options.interrupt_signal);
-    pthread_sigmask(how, &set, NULL);
+    sigaddset(&set, signo);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
 static void no_more_hooks(struct ferry__job *job) {
@@ -141,12 +171,14 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
     ctx.self = &job->future;
     ctx.loop = job->home;
     ctx.inherited = job->cell;
+    ctx.values = job->values;
+    job->values = NULL;
     ctx.root.deadline = ctx.next_deadline = job->deadline;
     atomic_store_explicit(&ctx.asked, 1, memory_order_relaxed);
     struct ferry__ctx *outer = thread->current;
     thread->current = &ctx;
     struct ferry__job_end end = {-ECANCELED, &say_never};
-    mask_interrupt(job, SIG_UNBLOCK);
+    bool was_blocked = admit_signal(job);
     ferry__lock(&job->hook_lock);
     job->thread = thread;
     job->pthread = pthread_self();
@@ -157,7 +189,7 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
         end.detail = end.result < 0 ? ferry__error_take(&ctx, end.result) : NULL;
     }
     no_more_hooks(job);
-    mask_interrupt(job, SIG_BLOCK);
+    shut_out_signal(job, was_blocked);
     ferry__ctx_end(&ctx);
     thread->current = outer;
     return end;
@@ -215,11 +247,15 @@ static void lose_patience(struct ferry__job *job) {
 
 /* The job runs, or is about to. */
 static void tell(struct ferry__job *job) {
+    struct ferry__job *helping = NULL;
     ferry__lock(&job->hook_lock);
     bool mine = job->thread && !job->hooked;
     bool hook = mine && job->options.interrupt;
     if (mine) {
         job->hooked = true;
+        helping = job->helping;
+        if (helping)
+            ferry_ref(&helping->future);
         ferry__thread_kick(job->thread);
         if (job->options.interrupt_signal > 0)
             pthread_kill(job->pthread, job->options.interrupt_signal);
@@ -232,8 +268,27 @@ static void tell(struct ferry__job *job) {
         __atomic_store_n(&job->hook_busy, 0, __ATOMIC_RELEASE);
         ferry__futex_wake(&job->hook_busy, 1);
     }
+    if (helping) {
+        ferry__job_cancel(&helping->future);
+        ferry__future_unref(&helping->future);
+    }
     if (mine && job->options.policy == FERRY_JOB_ABANDON)
         lose_patience(job);
+}
+
+struct ferry__job_end ferry__job_run_for(struct ferry__job *waiting, struct ferry__job *job,
+                                         struct ferry__thread *thread) {
+    ferry__lock(&waiting->hook_lock);
+    waiting->helping = job;
+    ferry__unlock(&waiting->hook_lock);
+    /* Who told it before that didn't tell this one. */
+    if (atomic_load(&waiting->request))
+        ferry__job_cancel(&job->future);
+    struct ferry__job_end end = ferry__job_run(job, thread);
+    ferry__lock(&waiting->hook_lock);
+    waiting->helping = NULL;
+    ferry__unlock(&waiting->hook_lock);
+    return end;
 }
 
 int ferry__job_cancel(ferry_future *f) {
@@ -246,16 +301,19 @@ int ferry__job_cancel(ferry_future *f) {
     ferry__lock(&executor->lock);
     bool taken = job->state == FERRY__JOB_QUEUED;
     if (taken) {
-        ferry__executor_take(executor, &job->work, &after);
+        ferry__executor_take(executor, &job->work);
         executor->stats.cancelled++;
-        ferry__executor_check_end(executor, &after.wakes);
+        executor->delivering++;
+        ferry__executor_admit(executor, &after);
     }
     ferry__unlock(&executor->lock);
     ferry__executor_after(executor, &after);
-    if (taken)
+    if (taken) {
         ferry__job_finish(job, (struct ferry__job_end){-ECANCELED, &say_never});
-    else
+        ferry__executor_delivered(executor, 1);
+    } else {
         tell(job);
+    }
     ferry__future_unref(f);
     return taken ? FERRY_CANCEL_NEVER_RAN : FERRY_CANCEL_ASKED;
 }

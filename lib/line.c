@@ -27,10 +27,20 @@ int ferry__line_wait(unsigned *lock, void **first, void **last, struct ferry__wa
     return rc;
 }
 
+struct ferry__waiter *ferry__line_head(void **first, void **last) {
+    struct ferry__waiter *w;
+    while ((w = *first) != NULL &&
+           atomic_load_explicit(&w->outcome, memory_order_relaxed) != FERRY__WAITING)
+        ferry__line_remove(first, last, w);
+    return w;
+}
+
 struct ferry__waiter *ferry__line_claim(void **first, void **last) {
     for (struct ferry__waiter *w; (w = *first) != NULL;) {
         ferry__line_remove(first, last, w);
-        if (ferry__claim(w))
+        /* One that was granted and stands in line came from a condition: see cond.c. */
+        if (atomic_load_explicit(&w->outcome, memory_order_relaxed) == FERRY__GRANTED ||
+            ferry__claim(w))
             return w;
     }
     return NULL;

@@ -10,6 +10,10 @@
 int ferry__line_wait(unsigned *lock, void **first, void **last, struct ferry__waiter *w,
                      const char *what, int64_t ms);
 
+/* The first who still waits, NULL: nobody. Those before it, whose wait has ended, are on their way
+ * out and are taken out of the line. Under the lock. */
+struct ferry__waiter *ferry__line_head(void **first, void **last);
+
 /* Takes the first out that can still be granted, and grants it; NULL: there is none, and the line
  * is empty. Under the lock. What it gets (item, value) is written before the lock is dropped, and
  * it is woken after. */

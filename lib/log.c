@@ -1,7 +1,7 @@
 /* Messages for people, to the program's hook or to standard error.
  *
- * The hook is a pair, read and replaced under the lock and called outside of it: a call that has begun may
- * still reach the old hook after ferry_log_set() has returned. */
+ * The hook is a pair, read and replaced under the lock and called outside of it: a call that has
+ * begun may still reach the old hook after ferry_log_set() has returned. */
 #include "config.h"
 
 #include <errno.h>

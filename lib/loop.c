@@ -6,7 +6,8 @@
  *   wake_event   the inbox's fd. Added always, and internal to the base: it doesn't keep the base from ending
  *   tick_event   a timer: the next deadline, or at once when a turn ended with work left. It goes through
  *                libevent's timers so that file descriptors are looked at before the next turn
- *   keep_event   a timer far away, added while tasks or callbacks are outstanding: it keeps the base from ending
+ *   keep_event   the inbox's fd once more, not internal: added while tasks or callbacks are outstanding, it keeps
+ *                the base from ending, and costs nothing in a pass
  *
  * Two ways to turn. An attached loop turns inside the callbacks of the wake and the tick event. In ferry_loop_run()
  * these callbacks do nothing but return, and the turn is made between two passes of the base.
@@ -28,15 +29,20 @@
 
 #include "executor.h"
 #include "overflow.h"
+#include "service.h"
 #include "signal_wait.h"
 
 #define STEPS_A_SLICE 64
 #define ITEMS_A_SLICE 256
 #define STEPS_A_TURN 2048
 #define NS_A_TURN (2 * FERRY__MS)
+/* When only other threads could go on, whether there are any is looked at after so long, then after twice that, ... */
+#define FIRST_LOOK_MS 10
+#define LAST_LOOK_MS (24 * 3600 * 1000)
 
 static struct ferry__detail say_inside = FERRY__STATIC_DETAIL(
     "a loop can't be run from inside a task, a job or a callback of a loop");
+static struct ferry__detail say_no_loop = FERRY__STATIC_DETAIL("there is no loop to run");
 static struct ferry__detail say_other_thread = FERRY__STATIC_DETAIL("another thread runs the loop already");
 static struct ferry__detail say_attached = FERRY__STATIC_DETAIL(
     "an attached loop turns with its event_base: dispatch that instead");
@@ -58,6 +64,7 @@ void ferry__loop_unref(ferry_loop *loop) {
     if (atomic_fetch_sub_explicit(&loop->refs, 1, memory_order_acq_rel) != 1)
         return;
     ferry__inbox_fini(&loop->inbox);
+    ferry_executor_free(atomic_load(&loop->executor)); /* made by a job that outlived the loop */
     ferry__free(loop);
 }
 
@@ -95,7 +102,7 @@ ferry_loop *ferry_loop_current(void) {
 }
 
 struct event_base *ferry_loop_base(ferry_loop *loop) {
-    return loop->base;
+    return loop ? loop->base : NULL;
 }
 
 /* ---- Keeping the base busy, and waking it --------------------------------------------------------------- */
@@ -104,8 +111,7 @@ static void update_keep(ferry_loop *loop) {
     bool keep = loop->own_run || loop->n_tasks > 0 || atomic_load(&loop->callbacks) > 0;
     if (keep == loop->kept || !loop->keep_event)
         return;
-    static const struct timeval far = {86400, 0};
-    if (keep ? event_add(loop->keep_event, &far) == 0 : event_del(loop->keep_event) == 0)
+    if (keep ? event_add(loop->keep_event, NULL) == 0 : event_del(loop->keep_event) == 0)
         loop->kept = keep;
 }
 
@@ -137,7 +143,16 @@ bool ferry__loop_send(ferry_loop *loop, struct ferry__item *item) {
     return ferry__inbox_put(&loop->inbox, item);
 }
 
+/* A shutdown writes the state and then looks at `entering`: it sees whoever has seen the loop open. */
+bool ferry__loop_accept(ferry_loop *loop, struct ferry__item *item) {
+    atomic_fetch_add(&loop->entering, 1);
+    bool taken = atomic_load(&loop->state) == FERRY__LOOP_OPEN && ferry__loop_send(loop, item);
+    atomic_fetch_sub(&loop->entering, 1);
+    return taken;
+}
+
 static void arm(ferry_loop *loop, int64_t at) {
+    loop->probing = false;
     if (loop->tick_at == at || !loop->tick_event)
         return;
     if (at == FERRY__NEVER) {
@@ -231,27 +246,32 @@ static void fire_timers(ferry_loop *loop) {
     }
 }
 
-static void drain(ferry_loop *loop) {
+static bool drain(ferry_loop *loop) {
     struct ferry__item *item;
-    for (int n = ITEMS_A_SLICE; n > 0 && (item = ferry__inbox_get(&loop->inbox)); n--)
+    int left = ITEMS_A_SLICE;
+    for (; left > 0 && (item = ferry__inbox_get(&loop->inbox)); left--)
         item->run(loop, item);
+    return left < ITEMS_A_SLICE;
 }
 
 static bool has_work(ferry_loop *loop) {
     return loop->ready_first || ferry__inbox_waits(&loop->inbox);
 }
 
-void ferry__loop_turn(ferry_loop *loop) {
+/* Inbox, timers and ready tasks, within the budget; false when there was nothing to do. */
+static bool turn(ferry_loop *loop) {
+    bool worked = false;
     ferry__loop_ref(loop);
     loop->turning = true;
     ferry__inbox_rouse(&loop->inbox);
     loop->now = ferry__now();
     int64_t end = loop->now + NS_A_TURN;
     for (int steps = STEPS_A_TURN; steps > 0 && loop->now < end; steps -= STEPS_A_SLICE) {
-        drain(loop);
+        worked |= drain(loop);
         fire_timers(loop);
         loop->steps = STEPS_A_SLICE;
         ferry__loop_run_ready(loop);
+        worked |= loop->steps < STEPS_A_SLICE;
         if (!has_work(loop))
             break;
         loop->now = ferry__now();
@@ -261,22 +281,28 @@ void ferry__loop_turn(ferry_loop *loop) {
         update_keep(loop);
         ferry__inbox_doze(&loop->inbox);
         struct ferry__timer *first = ferry__heap_first(&loop->timers);
-        arm(loop, has_work(loop) ? 0 : first ? first->at : FERRY__NEVER);
+        if (has_work(loop)) {
+            ferry__inbox_rouse(&loop->inbox); /* it turns again by itself */
+            arm(loop, 0);
+        } else if (first || !loop->probing) {
+            arm(loop, first ? first->at : FERRY__NEVER);
+        }
     }
     ferry__loop_unref(loop);
+    return worked;
 }
 
 static void turn_from_base(ferry_loop *loop) {
     if (loop->own_run) /* EVLOOP_ONCE alone doesn't return after an internal event */
         event_base_loopbreak(loop->base);
-    if (loop->own_run || loop->turning)
+    if (loop->own_run || loop->turning || !loop->base)
         return;
     if (!ferry__loop_here(loop)) { /* the program dispatches on another thread than it attached on */
         ferry__loop_unbind(loop);
         ferry__loop_bind(loop);
     }
     ferry__context_adopt(&loop->context);
-    ferry__loop_turn(loop);
+    turn(loop);
     ferry__context_release(&loop->context);
 }
 
@@ -285,8 +311,6 @@ static void on_wake(evutil_socket_t fd, short events, void *arg) {
     (void)fd;
     (void)events;
     ferry__inbox_empty(&loop->inbox);
-    if (loop->own_run)
-        event_base_loopbreak(loop->base); /* an internal event doesn't end a pass by itself */
     turn_from_base(loop);
 }
 
@@ -295,6 +319,7 @@ static void on_tick(evutil_socket_t fd, short events, void *arg) {
     (void)fd;
     (void)events;
     loop->tick_at = FERRY__NEVER;
+    loop->probing = false;
     turn_from_base(loop);
 }
 
@@ -363,7 +388,7 @@ static ferry_loop *loop_new(struct event_base *base) {
     if (loop->base) {
         loop->wake_event = event_new(loop->base, loop->inbox.fd[0], EV_READ | EV_PERSIST, on_wake, loop);
         loop->tick_event = event_new(loop->base, -1, 0, on_tick, loop);
-        loop->keep_event = event_new(loop->base, -1, EV_PERSIST, on_keep, loop);
+        loop->keep_event = event_new(loop->base, loop->inbox.fd[0], EV_READ | EV_PERSIST, on_keep, loop);
         if (loop->wake_event && loop->tick_event && loop->keep_event) {
             loop->wake_event->ev_evcallback.evcb_flags |= EVLIST_INTERNAL;
             if (event_add(loop->wake_event, NULL) == 0) {
@@ -398,40 +423,70 @@ ferry_loop *ferry_loop_attach(struct event_base *base) {
         return NULL;
     }
     ferry_loop *loop = loop_new(base);
-    if (loop)
+    if (loop) {
         ferry__loop_bind(loop);
+        arm(loop, 0); /* the base waits for a first turn: other threads may hand work in before it is dispatched */
+    }
     return loop;
 }
 
-int ferry_loop_free(ferry_loop *loop) {
-    if (!loop)
-        return 0;
-    bool forked = loop->generation != atomic_load(&ferry__generation);
-    if (!forked && (loop->turning || loop->own_run || loop->n_tasks > 0 || atomic_load(&loop->callbacks) > 0 ||
-                    atomic_load(&loop->jobs) > 0))
-        return (int)ferry_fail(-EBUSY,
-                               "the loop is running, or has %zu tasks, %ld callbacks and %ld jobs left: shut it "
-                               "down first",
-                               loop->n_tasks, atomic_load(&loop->callbacks), atomic_load(&loop->jobs));
-    ferry_executor *executor = atomic_exchange(&loop->executor, NULL);
-    if (!forked)
-        ferry__executor_dismiss(executor);
-    atomic_store(&loop->state, FERRY__LOOP_DOWN);
-    ferry__loop_unbind(loop);
+static void close_inbox(ferry_loop *loop) {
     struct ferry__item *item = ferry__inbox_close(&loop->inbox);
-    while (item && !forked) {
+    while (item) {
         struct ferry__item *next = item->next;
         if (item->drop)
             item->drop(item);
         item = next;
     }
-    if (forked)
-        return 0; /* libevent's side is shared with the parent: closing it here would disturb it there */
+}
+
+/* Jobs and callbacks that are left hold references of their own: they find the inbox closed. */
+static void destroy(ferry_loop *loop) {
+    if (loop->closing) /* there was no need of it */
+        ferry__future_unref(&loop->closing->future);
+    loop->closing = NULL;
+    ferry__executor_dismiss(atomic_exchange(&loop->executor, NULL));
+    atomic_store(&loop->state, FERRY__LOOP_DOWN);
+    ferry__loop_unbind(loop);
+    close_inbox(loop);
     free_events(loop);
     ferry__heap_fini(&loop->timers);
     ferry__stack_cache_fini(&loop->stacks);
     ferry__loop_unref(loop);
+}
+
+/* The other threads of the parent, and what they were about to hand in, aren't here, and libevent's side is shared
+ * with it: closing that would disturb it there. */
+static void forget_forked(ferry_loop *loop) {
+    atomic_store(&loop->state, FERRY__LOOP_DOWN);
+    ferry__loop_unbind(loop);
+    ferry__inbox_close(&loop->inbox);
+}
+
+int ferry_loop_free(ferry_loop *loop) {
+    if (!loop)
+        return 0;
+    if (loop->generation != atomic_load(&ferry__generation)) {
+        forget_forked(loop);
+        return 0;
+    }
+    /* After a shutdown those callbacks are left whose handles haven't ended. They are dropped. */
+    long callbacks = atomic_load(&loop->state) == FERRY__LOOP_DOWN ? 0 : atomic_load(&loop->callbacks);
+    long jobs = atomic_load(&loop->jobs);
+    if (loop->turning || loop->own_run || loop->n_tasks > 0 || callbacks > 0 || jobs > 0)
+        return (int)ferry_fail(-EBUSY,
+                               "the loop is running, or has %zu tasks, %ld callbacks and %ld jobs left: shut it "
+                               "down first",
+                               loop->n_tasks, callbacks, jobs);
+    destroy(loop);
     return 0;
+}
+
+void ferry__loop_leave_behind(ferry_loop *loop) {
+    if (loop->n_tasks == 0)
+        destroy(loop);
+    else
+        close_inbox(loop); /* the tasks' stacks are part of it */
 }
 
 /* ---- Running -------------------------------------------------------------------------------------------- */
@@ -441,19 +496,22 @@ static long threads_awake(void) {
 #ifdef __linux__
     struct stat st;
     if (stat("/proc/self/task", &st) == 0)
-        return (long)st.st_nlink - 2 - ferry__threads_idle();
+        return (long)st.st_nlink - 2 - ferry__threads_idle() - ferry__service_idle();
 #endif
     return 0;
 }
 
-/* Whether nothing in this process can make a task of this loop ready any more. Only said when it is certain. */
+/* Whether only another thread could make a task of this loop ready. */
+static bool depends_on_threads(ferry_loop *loop) {
+    if (loop->n_fds > 0 || atomic_load(&loop->jobs) > 0 || ferry__heap_first(&loop->timers) || loop->n_tasks == 0)
+        return false;
+    return event_base_get_num_events(loop->base, EVENT_BASE_COUNT_ADDED) <= 1 + (loop->tick_at != FERRY__NEVER);
+}
+
+/* Whether nothing in this process can make one ready any more, when only another thread could. Only said when it is
+ * certain. */
 static bool dead_end(ferry_loop *loop) {
-    if (loop->n_fds > 0 || atomic_load(&loop->jobs) > 0 || ferry__heap_first(&loop->timers) ||
-        loop->n_tasks == 0 || ferry__signals_awaited())
-        return false;
-    if (event_base_get_num_events(loop->base, EVENT_BASE_COUNT_ADDED) > 1 + (loop->tick_at != FERRY__NEVER))
-        return false;
-    return threads_awake() == 1 + FERRY__TSAN && !has_work(loop);
+    return !ferry__signals_awaited() && threads_awake() == 1 + FERRY__TSAN && !has_work(loop);
 }
 
 static void break_deadlock(ferry_loop *loop) {
@@ -463,20 +521,43 @@ static void break_deadlock(ferry_loop *loop) {
         ferry__task_cancel(task);
 }
 
-static int64_t turn_until_done(ferry_loop *loop, struct ferry__task *task) {
+static bool is_down(const ferry_loop *loop) {
+    return atomic_load(&((ferry_loop *)loop)->state) == FERRY__LOOP_DOWN;
+}
+
+/* Somebody elsewhere waits for the end of the loop, and whoever turns it sees to that. */
+static bool ends_for_others(const ferry_loop *loop) {
+    return atomic_load(&((ferry_loop *)loop)->awaited) > 0 && !is_down(loop);
+}
+
+/* Until the task has ended; NULL: until the loop is down. */
+static int64_t turn_until_done(ferry_loop *loop, struct ferry__task *task, bool stoppable) {
     bool reported = loop->deadlocked = false;
+    int64_t pause_ms = FIRST_LOOK_MS;
     for (;;) {
-        ferry__loop_turn(loop);
-        if (ferry__future_done(&task->future))
+        bool worked = turn(loop);
+        bool stop = atomic_exchange(&loop->stop, 0) && stoppable && !ends_for_others(loop);
+        if (!ends_for_others(loop) && (task ? ferry__future_done(&task->future) : is_down(loop)))
             return 0;
-        bool stop = atomic_exchange(&loop->stop, 0);
+        if (worked)
+            pause_ms = FIRST_LOOK_MS;
         bool wait = !stop && loop->tick_at != 0;
-        if (wait && dead_end(loop)) {
-            if (reported)
-                return -EDEADLK;
-            reported = true;
-            break_deadlock(loop);
-            continue;
+        if (wait && !loop->probing && depends_on_threads(loop)) {
+            if (!worked && dead_end(loop)) {
+                if (reported && loop->patience && !atomic_load(&loop->unshielded)) {
+                    ferry__loop_hurry(loop); /* a shutdown that would wait for ever for what sits in shields */
+                    continue;
+                }
+                if (reported)
+                    return -EDEADLK;
+                reported = true;
+                break_deadlock(loop);
+                continue;
+            }
+            arm(loop, ferry__deadline(pause_ms));
+            loop->probing = true;
+            if (pause_ms < LAST_LOOK_MS)
+                pause_ms *= 2;
         }
         event_base_loop(loop->base, wait ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
         if (stop)
@@ -484,16 +565,11 @@ static int64_t turn_until_done(ferry_loop *loop, struct ferry__task *task) {
     }
 }
 
-int64_t ferry_loop_run(ferry_loop *loop, ferry_fn fn, void *arg) {
-    return ferry__loop_run_task(loop, fn, arg, NULL, NULL);
-}
-
-int64_t ferry__loop_run_task(ferry_loop *loop, ferry_fn fn, void *arg, const ferry_task_options *options,
-                             void (*started)(struct ferry__task *task)) {
-    struct ferry__thread *thread = ferry__thread_self();
-    if (!thread)
-        return -ENOMEM;
+/* Takes an own loop that nobody runs for the calling thread. */
+static int64_t take_loop(ferry_loop *loop, struct ferry__thread *thread) {
     struct ferry__ctx *ctx = thread->current;
+    if (!loop)
+        return ferry__error_say(ctx, -EINVAL, &say_no_loop);
     if (loop->generation != atomic_load(&ferry__generation))
         return ferry__error_say(ctx, FERRY_EFORKED, &say_parent);
     if (ctx->kind != FERRY__THREAD)
@@ -509,48 +585,128 @@ int64_t ferry__loop_run_task(ferry_loop *loop, ferry_fn fn, void *arg, const fer
     if (!atomic_compare_exchange_strong(&loop->thread, &nobody, thread))
         return ferry__error_say(ctx, -EINVAL, &say_other_thread);
     ferry__loop_bind(loop);
-    int64_t rc = 0;
+    return 0;
+}
+
+/* Of a loop that was taken. A shutdown isn't stoppable. */
+static int64_t run_main_task(ferry_loop *loop, struct ferry__ctx *ctx,
+                             void (*started)(struct ferry__task *task), bool stoppable) {
+    struct ferry__task *task = loop->main_task;
+    loop->own_run = true;
+    ferry__context_adopt(&loop->context);
+    if (started)
+        started(task);
+    int64_t rc = turn_until_done(loop, task, stoppable);
+    if (rc == 0) {
+        loop->main_task = NULL;
+        rc = task->future.result;
+        atomic_store(&task->future.read, true);
+        ferry__error_set(ctx, rc, rc < 0 ? ferry__detail_ref(task->future.detail) : NULL);
+        ferry__future_unref(&task->future);
+    } else if (rc == FERRY_ESTOPPED) {
+        ferry__error_set(ctx, rc, &say_stopped);
+    }
+    if (loop->deadlocked && (rc == -ECANCELED || rc == -EDEADLK))
+        rc = ferry__error_say(ctx, -EDEADLK, &say_deadlock);
+    ferry__context_release(&loop->context);
+    loop->own_run = false;
+    return rc;
+}
+
+int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task) {
+    struct ferry__thread *thread = ferry__thread_self();
+    int64_t rc = thread ? take_loop(loop, thread) : -ENOMEM;
+    if (rc < 0)
+        return rc == FERRY_ECLOSED ? 0 : rc;
+    loop->own_run = true;
+    ferry__context_adopt(&loop->context);
+    rc = turn_until_done(loop, task, false);
+    ferry__context_release(&loop->context);
+    loop->own_run = false;
+    update_keep(loop);
+    ferry__loop_unbind(loop);
+    return rc;
+}
+
+/* Who asks for a shutdown elsewhere counts himself as waiting and looks then whether anybody turns the loop; here it is
+ * the other way round. So one of the two turns it to its end. */
+static int64_t give_loop_back(ferry_loop *loop, int64_t rc) {
+    update_keep(loop);
+    ferry__loop_unbind(loop);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (ends_for_others(loop)) {
+        struct ferry__ctx *ctx = ferry__ctx_self();
+        struct ferry__detail *detail = rc < 0 ? ferry__error_take(ctx, rc) : NULL;
+        ferry__loop_serve(loop, NULL);
+        if (rc < 0)
+            ferry__error_set(ctx, rc, detail);
+    }
+    return rc;
+}
+
+int64_t ferry__loop_run_task(ferry_loop *loop, struct ferry__task *task,
+                             void (*started)(struct ferry__task *task)) {
+    struct ferry__thread *thread = ferry__thread_self();
+    int64_t rc = thread ? take_loop(loop, thread) : -ENOMEM;
+    if (rc < 0) {
+        ferry__future_unref(&task->future);
+        return rc;
+    }
+    rc = ferry__task_start(task);
+    if (rc < 0) {
+        ferry__future_unref(&task->future);
+        return give_loop_back(loop, rc);
+    }
+    loop->main_task = task;
+    return give_loop_back(loop, run_main_task(loop, thread->current, started, started != NULL));
+}
+
+int64_t ferry_loop_run(ferry_loop *loop, ferry_fn fn, void *arg) {
+    struct ferry__thread *thread = ferry__thread_self();
+    int64_t rc = thread ? take_loop(loop, thread) : -ENOMEM;
+    if (rc < 0)
+        return rc;
+    struct ferry__ctx *ctx = thread->current;
     struct ferry__task *task = loop->main_task;
     if (fn && task) {
         rc = ferry_fail(-EINVAL, "a run of task '%s' was stopped: go on with that first", task->future.name);
     } else if (!fn && !task) {
         rc = ferry__error_say(ctx, -EINVAL, &say_nothing);
     } else if (!task) {
-        task = ferry__task_new(loop, fn, arg, options);
+        task = ferry__task_new(loop, fn, arg, NULL);
         rc = task ? ferry__task_start(task) : -ENOMEM;
-        if (rc < 0 && task) {
-            atomic_store(&task->future.read, true);
-            ferry__future_unref(&task->future);
-        } else if (task) {
+        if (rc == 0)
             loop->main_task = task;
-        }
-    }
-    if (rc == 0) {
-        loop->own_run = true;
-        ferry__context_adopt(&loop->context);
-        if (started)
-            started(task);
-        rc = turn_until_done(loop, task);
-        if (rc == 0) {
-            loop->main_task = NULL;
-            rc = task->future.result;
-            atomic_store(&task->future.read, true);
-            ferry__error_set(ctx, rc, rc < 0 ? ferry__detail_ref(task->future.detail) : NULL);
+        else if (task)
             ferry__future_unref(&task->future);
-        } else if (rc == FERRY_ESTOPPED) {
-            ferry__error_set(ctx, rc, &say_stopped);
-        }
-        if (loop->deadlocked && (rc == -ECANCELED || rc == -EDEADLK))
-            rc = ferry__error_say(ctx, -EDEADLK, &say_deadlock);
-        ferry__context_release(&loop->context);
-        loop->own_run = false;
     }
-    update_keep(loop);
-    ferry__loop_unbind(loop);
-    return rc;
+    return give_loop_back(loop, rc < 0 ? rc : run_main_task(loop, ctx, NULL, true));
+}
+
+int64_t ferry__loop_see_through(ferry_loop *loop, bool hurry) {
+    struct ferry__thread *thread = ferry__thread_self();
+    int64_t rc = thread ? take_loop(loop, thread) : -ENOMEM;
+    if (rc < 0)
+        return rc;
+    struct ferry__task *stopped = loop->main_task;
+    loop->main_task = loop->spared;
+    ferry_ref(&loop->spared->future);
+    /* A shield keeps this from its shutdown. But a task that called for it may have more to do, and isn't waited for. */
+    ferry__task_cancel(loop->spared);
+    if (hurry)
+        ferry__loop_hurry(loop);
+    rc = run_main_task(loop, thread->current, NULL, false);
+    bool ended = !loop->main_task;
+    if (stopped && ferry__future_done(&stopped->future))
+        ferry__future_unref(&stopped->future);
+    else if (ended)
+        loop->main_task = stopped;
+    return give_loop_back(loop, ended ? 0 : rc);
 }
 
 void ferry_loop_stop(ferry_loop *loop) {
+    if (!loop)
+        return;
     atomic_store(&loop->stop, 1);
     if (!ferry__loop_here(loop))
         ferry__loop_expect(loop);

@@ -47,16 +47,20 @@ static bool swing(ferry_mutex *mutex, uintptr_t from, uintptr_t to) {
                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-static void link_to(struct ferry__ctx *ctx, ferry_mutex *mutex) {
+/* The first in the list has no use for prev: it isn't written, which the short way gains from. */
+static inline void link_to(struct ferry__ctx *ctx, ferry_mutex *mutex) {
     mutex->next = ctx->held;
-    mutex->prev = &ctx->held;
     if (mutex->next)
-        mutex->next->prev = &mutex->next;
+        mutex->next->prev = mutex;
     ctx->held = mutex;
 }
 
-static void unlink_from_owner(ferry_mutex *mutex) {
-    *mutex->prev = mutex->next;
+static inline void unlink_from(struct ferry__ctx *ctx, ferry_mutex *mutex) {
+    if (ctx->held == mutex) {
+        ctx->held = mutex->next;
+        return;
+    }
+    mutex->prev->next = mutex->next;
     if (mutex->next)
         mutex->next->prev = mutex->prev;
 }
@@ -94,6 +98,44 @@ static int settle(ferry_mutex *mutex, struct ferry__ctx *ctx, int rc) {
     }
 }
 
+bool ferry__mutex_held(const ferry_mutex *mutex, const struct ferry__ctx *ctx) {
+    return (word_of(mutex) & ~ASK) == (uintptr_t)ctx;
+}
+
+int ferry__mutex_relock(ferry_mutex *mutex, struct ferry__ctx *ctx) {
+    ferry__lock(&mutex->lock);
+    int rc = take(mutex, ctx);
+    if (rc != -EBUSY) {
+        ferry__unlock(&mutex->lock);
+        return settle(mutex, ctx, rc);
+    }
+    struct ferry__waiter w;
+    ferry__waiter_init(&w, ctx);
+    ferry__line_append(&mutex->first, &mutex->last, &w);
+    ferry__unlock(&mutex->lock);
+    ferry__park(&w, "mutex", FERRY__NEVER, FERRY__SHIELDED); /* can only be granted */
+    return settle(mutex, ctx, (int)w.value);
+}
+
+void ferry__mutex_queue(ferry_mutex *mutex, struct ferry__wakes *granted) {
+    ferry__lock(&mutex->lock);
+    for (struct ferry__waiter *w = granted->first; w; w = w->wake_next) {
+        /* The granter had no need to pin its own loop; who wakes may be another thread. */
+        if (!w->thread && !w->pinned) {
+            ferry__loop_ref(w->ctx->loop);
+            w->pinned = w->ctx->loop;
+        }
+        ferry__line_append(&mutex->first, &mutex->last, w);
+    }
+    uintptr_t word = word_of(mutex); /* it is the caller's: nobody else changes it now */
+    __atomic_store_n(&mutex->owner, (void *)(word | ASK), __ATOMIC_RELEASE);
+    ferry__unlock(&mutex->lock);
+}
+
+int ferry__mutex_handed(ferry_mutex *mutex, const struct ferry__waiter *w) {
+    return settle(mutex, w->ctx, (int)w->value);
+}
+
 static FERRY__NOINLINE int lock_slowly(ferry_mutex *mutex, struct ferry__ctx *ctx, int64_t ms) {
     ferry__lock(&mutex->lock);
     int rc = take(mutex, ctx);
@@ -107,7 +149,7 @@ static FERRY__NOINLINE int lock_slowly(ferry_mutex *mutex, struct ferry__ctx *ct
     return rc != 0 ? rc : settle(mutex, ctx, (int)w.value);
 }
 
-int ferry_lock_for(ferry_mutex *mutex, int64_t ms) {
+static inline int lock_within(ferry_mutex *mutex, int64_t ms) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx)
         return -ENOMEM;
@@ -121,7 +163,11 @@ int ferry_lock_for(ferry_mutex *mutex, int64_t ms) {
 }
 
 int ferry_lock(ferry_mutex *mutex) {
-    return ferry_lock_for(mutex, FERRY_FOREVER);
+    return lock_within(mutex, FERRY_FOREVER);
+}
+
+int ferry_lock_for(ferry_mutex *mutex, int64_t ms) {
+    return lock_within(mutex, ms);
 }
 
 int ferry_trylock(ferry_mutex *mutex) {
@@ -162,7 +208,7 @@ int ferry_unlock(ferry_mutex *mutex) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx || (word_of(mutex) & ~ASK) != (uintptr_t)ctx)
         return (int)ferry__error_say(ctx, -EPERM, &say_foreign);
-    unlink_from_owner(mutex);
+    unlink_from(ctx, mutex);
     while (!swing(mutex, (uintptr_t)ctx, 0)) {
         if (hand_over(mutex, 0, (uintptr_t)ctx))
             break;
@@ -172,7 +218,7 @@ int ferry_unlock(ferry_mutex *mutex) {
 
 void ferry__mutex_orphan(struct ferry__ctx *ctx) {
     for (ferry_mutex *mutex; (mutex = ctx->held) != NULL;) {
-        unlink_from_owner(mutex);
+        unlink_from(ctx, mutex);
         hand_over(mutex, -EOWNERDEAD, ASK);
     }
 }

@@ -13,8 +13,9 @@
  * Lifetime. A waiter stands on its owner's stack. It is touched by others only
  *   - under the lock of the line that it stands in: its owner takes that lock, to leave the line, before it
  *     returns with an error;
- *   - between claim and wake, by the one who claimed: the owner doesn't return before the wake. For a task the
- *     wake is its way into the ready line; for a thread it is `woken`, the granter's last write.
+ *   - between claim and wake, by the one who claimed, or under the lock of the line that it was moved to (cond.c):
+ *     the owner doesn't return before the wake. For a task the wake is its way into the ready line; for a thread
+ *     it is `woken`, the granter's last write.
  * The thread's record (word, sleeping, its bell) is touched after that, which is why those records are never freed.
  * A loop that a task must be woken on is pinned from claim to wake, since the task may end, and its loop be
  * freed, before the waker has written to the loop's fd.
@@ -227,7 +228,11 @@ void ferry__poke(struct ferry__ctx *ctx, int64_t now) {
         outcome = FERRY__TIMEDOUT;
     else
         return;
-    if (decide(w, outcome) && ctx->kind == FERRY__TASK) {
+    if (!decide(w, outcome)) {
+        ctx->wait_deadline = FERRY__NEVER; /* granted before, and to be woken: its time is of no interest any more */
+        return;
+    }
+    if (ctx->kind == FERRY__TASK) {
         struct ferry__task *task = ferry__container(ctx, struct ferry__task, ctx);
         if (task->state == FERRY__TASK_PARKED)
             ferry__task_ready(task);
@@ -254,22 +259,19 @@ static void park_task(struct ferry__ctx *ctx, struct ferry__waiter *w) {
 
 static void park_thread(struct ferry__ctx *ctx, struct ferry__waiter *w) {
     struct ferry__thread *t = ctx->thread;
+    ferry__scope_listen(ctx);
     for (;;) {
         uint32_t seen = atomic_load(&t->word);
         int outcome = atomic_load_explicit(&w->outcome, memory_order_acquire);
-        if (outcome == FERRY__GRANTED) {
-            if (atomic_load_explicit(&w->woken, memory_order_acquire))
-                return;
-        } else if (outcome != FERRY__WAITING) {
+        if (outcome != FERRY__WAITING &&
+            (outcome != FERRY__GRANTED || atomic_load_explicit(&w->woken, memory_order_acquire)))
             return;
-        } else {
-            ferry__poke(ctx, ferry__look_again_at(ctx) == FERRY__NEVER ? 0 : ferry__now());
-            ferry__scope_tell(ctx);
-            if (atomic_load_explicit(&w->outcome, memory_order_acquire) != FERRY__WAITING)
-                continue;
-        }
+        ferry__poke(ctx, ferry__look_again_at(ctx) == FERRY__NEVER ? 0 : ferry__now());
+        ferry__scope_tell(ctx);
+        if (atomic_load_explicit(&w->outcome, memory_order_acquire) != outcome)
+            continue;
         atomic_store(&t->sleeping, 1);
-        ferry__futex_wait((uint32_t *)&t->word, seen, outcome == FERRY__GRANTED ? FERRY__NEVER : ferry__look_again_at(ctx));
+        ferry__futex_wait((uint32_t *)&t->word, seen, ferry__look_again_at(ctx));
         atomic_store(&t->sleeping, 0);
     }
 }

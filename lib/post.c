@@ -13,18 +13,25 @@
 
 static struct ferry__detail say_closed = FERRY__STATIC_DETAIL("the loop was shut down: it takes no more callbacks");
 
-/* Counts one callback, if the loop still takes any. */
-static bool expect(ferry_loop *loop) {
-    if (atomic_load(&loop->state) != FERRY__LOOP_OPEN)
-        return false;
+/* Hands in one more callback, if the loop still takes any. */
+static bool hand_in(ferry_loop *loop, struct ferry__item *item) {
     atomic_fetch_add(&loop->callbacks, 1);
+    if (!ferry__loop_accept(loop, item)) {
+        atomic_fetch_sub(&loop->callbacks, 1);
+        return false;
+    }
+    if (ferry__loop_here(loop))
+        ferry__loop_need_turn(loop);
     return true;
 }
 
 static void call(ferry_loop *loop, ferry_fn fn, void *arg) {
     int64_t rc = fn(arg);
-    if (rc < 0)
-        ferry__log(FERRY_LOG_ERROR, "a callback on the loop failed: %s", ferry_strerror(rc));
+    if (rc < 0) {
+        struct ferry__detail *detail = ferry__error_take(ferry__ctx_self(), rc);
+        ferry__log(FERRY_LOG_ERROR, "a callback on the loop failed: %s", ferry__detail_words(detail, rc));
+        ferry__detail_unref(detail);
+    }
     atomic_fetch_sub(&loop->callbacks, 1);
     ferry__loop_ended(loop);
 }
@@ -57,14 +64,8 @@ int ferry_post(ferry_loop *loop, ferry_fn fn, void *arg) {
     post->item.drop = post_drop;
     post->fn = fn;
     post->arg = arg;
-    if (expect(loop)) {
-        if (ferry__loop_send(loop, &post->item)) {
-            if (ferry__loop_here(loop))
-                ferry__loop_need_turn(loop);
-            return 0;
-        }
-        atomic_fetch_sub(&loop->callbacks, 1);
-    }
+    if (hand_in(loop, &post->item))
+        return 0;
     ferry__free(post);
     return (int)ferry_fail(FERRY_ECLOSED, "%s", say_closed.text);
 }
@@ -122,19 +123,15 @@ ferry_async *ferry_async_new(ferry_loop *loop, ferry_fn fn, void *arg) {
 }
 
 int ferry_async_send(ferry_async *async) {
+    if (!async)
+        return (int)ferry_fail(-EINVAL, "ferry_async_send() without an async: ferry_async_new() had failed");
     if (atomic_exchange(&async->pending, 1))
         return 0;
     ferry_loop *loop = async->loop;
-    if (expect(loop)) {
-        atomic_fetch_add(&async->refs, 1);
-        if (ferry__loop_send(loop, &async->item)) {
-            if (ferry__loop_here(loop))
-                ferry__loop_need_turn(loop);
-            return 0;
-        }
-        atomic_fetch_sub(&async->refs, 1);
-        atomic_fetch_sub(&loop->callbacks, 1);
-    }
+    atomic_fetch_add(&async->refs, 1);
+    if (hand_in(loop, &async->item))
+        return 0;
+    atomic_fetch_sub(&async->refs, 1);
     atomic_store(&async->pending, 0);
     return (int)ferry_fail(FERRY_ECLOSED, "%s", say_closed.text);
 }

@@ -1,4 +1,5 @@
-/* Who waits for what on a loop, for the log: when a loop is stuck, or tasks outlive its shutdown. */
+/* Who waits for what on a loop, for the log: when a loop is stuck, or tasks outlive its
+ * shutdown. */
 #include "config.h"
 
 #include <stdio.h>
@@ -14,7 +15,8 @@ static const char *doing(const struct ferry__task *task, char *text, size_t size
     case FERRY__TASK_RUNNING:
         return "is running";
     case FERRY__TASK_PARKED:
-        snprintf(text, size, "has waited for %s for %.1f s", task->ctx.waits_for ? task->ctx.waits_for : "its turn",
+        snprintf(text, size, "has waited for %s for %.1f s",
+                 task->ctx.waits_for ? task->ctx.waits_for : "its turn",
                  (double)(ferry__now() - task->ctx.since) / 1e9);
         return text;
     case FERRY__TASK_ENDED:
@@ -29,6 +31,8 @@ void ferry__loop_report(ferry_loop *loop, const char *why) {
     while (task && task->next)
         task = task->next;
     for (; task; task = task->prev) {
+        if (task == loop->spared) /* it is the one that asks */
+            continue;
         char text[80];
         ferry__log(FERRY_LOG_WARNING, "task '%s', %.1f s old, %s", task->future.name,
                    (double)(ferry__now() - task->born) / 1e9, doing(task, text, sizeof text));

@@ -1,9 +1,9 @@
 /* ferry_run(): a loop, its executor, signals and an orderly end, in one call.
  *
- * SIGINT and SIGTERM come on the service thread. The first one cancels the first task; the second makes shields and
- * the grace count no longer and puts the signals' former actions back, so that a third one does what it always did.
- * The service thread hands both to the loop as items of the watch record, which lives until the signals were
- * unwatched and the loop has drained. */
+ * SIGINT and SIGTERM come on the service thread. The first one cancels the first task; the second, or the first
+ * after that task has ended, makes shields and the grace count no longer and puts the signals' former actions back, so
+ * that the next one does what it always did. The service thread hands both to the loop as items of the watch record,
+ * which lives until the signals were unwatched and the loop's inbox is closed. */
 #include "config.h"
 
 #include <errno.h>
@@ -44,12 +44,12 @@ static void interrupt_run(ferry_loop *loop, struct ferry__item *item) {
     struct interrupts *in = ferry__container(item, struct interrupts, item);
     atomic_store(&in->on_its_way, 0);
     int count = atomic_load(&in->count);
-    if (in->seen == 0 && count > 0 && in->task) {
+    if (in->seen == 0 && in->task) {
         in->seen = 1;
         in->interrupted = ferry__scope_request(&in->task->ctx.root, FERRY__REQUEST_CANCEL);
         ferry__ctx_kick(&in->task->ctx);
     }
-    if (count > 1 && in->seen < 2) {
+    if ((count > 1 || !in->task) && in->seen < 2) {
         in->seen = 2;
         unwatch(in);
         ferry__loop_hurry(loop);
@@ -83,45 +83,51 @@ int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options)
     if (!loop)
         return ferry_fail(errno ? -errno : -ENOMEM, "the event loop can't be made: %s",
                           ferry_strerror(errno ? -errno : -ENOMEM));
+    ferry_task_options first = {.name = "main",
+                                .stack_size = options->stack_size ? options->stack_size : MAIN_STACK};
+    struct ferry__task *task = ferry__task_new(loop, fn, arg, &first);
+    if (!task || !ferry__shutdown_prepare(loop)) {
+        if (task)
+            ferry__future_unref(&task->future);
+        ferry__loop_leave_behind(loop);
+        return ferry_fail(-ENOMEM, "there is no memory for the first task and the shutdown");
+    }
+    bool overflow_stack = false;
     if (!options->no_overflow_handler) {
         ferry__overflow_install();
-        ferry__overflow_thread();
+        overflow_stack = ferry__overflow_thread() == 0;
     }
     struct interrupts in = {.loop = loop, .item.run = interrupt_run};
     if (!options->no_signals) {
         static const int signals[] = {SIGINT, SIGTERM};
-        for (int i = 0; i < 2; i++)
-            if (ferry__signal_watch(signals[i], on_signal, &in, &in.watch[i]) < 0)
-                ferry__log(FERRY_LOG_WARNING, "signal %d isn't handled: %s", signals[i], ferry_errmsg());
+        for (int i = 0; i < 2; i++) {
+            int rc = ferry__signal_watch(signals[i], on_signal, &in, &in.watch[i]);
+            if (rc < 0)
+                ferry__log(FERRY_LOG_WARNING, "signal %d isn't handled: %s", signals[i], ferry_strerror(rc));
+        }
     }
-    ferry_task_options first = {.name = "main",
-                                .stack_size = options->stack_size ? options->stack_size : MAIN_STACK};
     struct interrupts *outer = starting;
     starting = &in;
-    int64_t rc = ferry__loop_run_task(loop, fn, arg, &first, started);
+    int64_t rc = ferry__loop_run_task(loop, task, started);
     starting = outer;
+    bool ran = in.task != NULL; /* it was neither refused nor out of memory */
     in.task = NULL;
     struct ferry__ctx *ctx = ferry__ctx_self();
     struct ferry__detail *detail = rc < 0 ? ferry__error_take(ctx, rc) : NULL;
     int left = 0;
-    if (rc != -EDEADLK || loop->deadlocked) {
-        int64_t grace = in.seen > 1 ? 0 : options->grace_ms ? options->grace_ms : GRACE_MS;
-        left = ferry_loop_shutdown(loop, grace);
-    }
+    if (ran)
+        left = ferry__shutdown_after_run(loop, options->grace_ms ? options->grace_ms : GRACE_MS);
     unwatch(&in);
-    if (atomic_load(&in.on_its_way))
-        ferry__loop_turn(loop); /* nobody sends any more: takes the item out */
     if (rc == -ECANCELED && in.interrupted) {
         ferry__detail_unref(detail);
         rc = ferry__error_say(ctx, -EINTR, &say_interrupted);
     } else if (rc < 0) {
         ferry__error_set(ctx, rc, detail);
     }
-    if (!options->no_overflow_handler)
+    if (overflow_stack)
         ferry__overflow_thread_end();
     if (left > 0)
-        ferry__log(FERRY_LOG_WARNING, "%d tasks or jobs were left behind; their memory isn't freed", left);
-    else
-        ferry_loop_free(loop);
+        ferry__log(FERRY_LOG_WARNING, "%d tasks or jobs were left behind", left);
+    ferry__loop_leave_behind(loop); /* what is left, if anything; with it the item, should it be in the inbox */
     return rc;
 }

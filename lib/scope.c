@@ -7,6 +7,9 @@
  *     request:  0 -> CANCEL     ferry_scope_cancel(), or a cancel of the handle (root scope); any thread
  *               0 -> DEADLINE   owner side, when a look finds the deadline passed
  *
+ * The request's BUSY bit is set as long as ferry_scope_cancel() still has to do with the scope and its context: a
+ * close waits for its end, so that a scope may be gone as soon as its owner has seen the request.
+ *
  * The first reason is kept. A look marks, of several deadlines that have passed in one unshielded stretch
  * of the chain, only the outermost, and none when a scope around it was asked to stop anyhow: so the scope that
  * absorbs the cancel is the one that asked for it, or one around it.
@@ -18,16 +21,25 @@
  * next_deadline is a lower bound for the earliest deadline in the chain that hasn't been used up. It may be too
  * early (a deadline that was moved or used up), and then costs one look; never too late.
  *
+ * round counts how often a context's budget was used up. That is where a body that never has to wait gets to see that its
+ * time is over; but a scope that was opened in the same round is spared, so that a time-out of zero around something
+ * that is ready never fires.
+ *
  * Jobs outlive scopes, so they look at a cell, a flag with a reference count that is made when a scope starts its
- * first job and chained to the cells of the scopes around it, as far as no shield is between. */
+ * first job and chained to the cells of the scopes around it, as far as no shield is between. A job that waits is on the
+ * list of listeners, for whoever sets a flag above it to kick its thread. The list's lock stands alone. */
 #include "config.h"
 
 #include <errno.h>
 #include <sched.h>
 
 #include "core.h"
+#include "fork.h"
 
 enum { FRESH, OPEN = 0x0a5c09e1, CLOSED = 0x0c105ed0 };
+
+/* Of a request: its canceller isn't done yet. */
+#define BUSY 0x100
 
 /* Calls that never had to wait before one is made to let others run (and look at the clock). */
 #define BUDGET 128
@@ -67,12 +79,63 @@ static bool cell_cancelled(const struct ferry__cell *cell) {
     return false;
 }
 
+unsigned ferry__scope_lock;
+static struct ferry__ctx *listeners; /* under the lock */
+
+void ferry__scope_listen(struct ferry__ctx *ctx) {
+    uint32_t generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+    if (!ctx->inherited || ctx->listens == generation)
+        return;
+    ctx->listens = generation;
+    ferry__lock(&ferry__scope_lock);
+    ctx->listener_prev = NULL;
+    ctx->listener_next = listeners;
+    if (listeners)
+        listeners->listener_prev = ctx;
+    listeners = ctx;
+    ferry__unlock(&ferry__scope_lock);
+}
+
+static void listen_no_more(struct ferry__ctx *ctx) {
+    if (ctx->listens != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
+        return;
+    ferry__lock(&ferry__scope_lock);
+    if (ctx->listener_prev)
+        ctx->listener_prev->listener_next = ctx->listener_next;
+    else
+        listeners = ctx->listener_next;
+    if (ctx->listener_next)
+        ctx->listener_next->listener_prev = ctx->listener_prev;
+    ferry__unlock(&ferry__scope_lock);
+}
+
+/* The other threads, and what they ran, aren't in the child. */
+void ferry__scope_forked(void) {
+    listeners = NULL;
+}
+
+/* Sets the flag and tells the jobs below it, also those that sleep. */
+static void cell_cancel(struct ferry__cell *cell) {
+    atomic_store(&cell->cancelled, 1);
+    if (atomic_load(&cell->refs) == 1)
+        return; /* nobody has inherited it */
+    ferry__lock(&ferry__scope_lock);
+    for (struct ferry__ctx *ctx = listeners; ctx; ctx = ctx->listener_next) {
+        const struct ferry__cell *above = ctx->inherited;
+        while (above && above != cell)
+            above = above->outer;
+        if (above)
+            ferry__thread_kick(ctx->thread);
+    }
+    ferry__unlock(&ferry__scope_lock);
+}
+
 static struct ferry__cell *cell_of(const ferry_scope *scope) {
     return __atomic_load_n((struct ferry__cell *const *)&scope->cell, __ATOMIC_SEQ_CST);
 }
 
 static int request_of(const ferry_scope *scope) {
-    return __atomic_load_n(&scope->request, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&scope->request, __ATOMIC_SEQ_CST) & ~BUSY;
 }
 
 struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
@@ -134,6 +197,7 @@ static void drop_cell(struct ferry__ctx *ctx, ferry_scope *scope) {
 void ferry__ctx_init(struct ferry__ctx *ctx, enum ferry__ctx_kind kind) {
     *ctx = (struct ferry__ctx){.kind = kind,
                                .budget = BUDGET,
+                               .round = 1,
                                .next_deadline = FERRY__NEVER,
                                .root = {.deadline = FERRY__NEVER, .saved = FERRY__NEVER, .state = OPEN}};
     ctx->root.ctx = ctx;
@@ -147,10 +211,15 @@ void ferry__ctx_end(struct ferry__ctx *ctx) {
     ctx->next_deadline = ctx->root.deadline;
     if (ctx->groups)
         ferry__group_abandon_all(ctx);
+    ferry__defer_call(ctx, NULL);
+    ferry__values_unref(ctx->values);
+    ctx->values = NULL;
     if (left_open)
         ferry__log(FERRY_LOG_WARNING, "'%s' ended with a scope or group left open", ferry_self_name());
     if (ctx->held)
         ferry__mutex_orphan(ctx);
+    if (ctx->written)
+        ferry__rwlock_orphan(ctx);
     while (ctx->cells) {
         struct ferry__cell *cell = ctx->cells;
         ctx->cells = cell->next;
@@ -163,6 +232,7 @@ void ferry__ctx_end(struct ferry__ctx *ctx) {
     }
     if (ctx->kind != FERRY__TASK)
         ctx->root.cell = NULL;
+    listen_no_more(ctx);
     ferry__error_set(ctx, 0, NULL);
 }
 
@@ -180,7 +250,7 @@ bool ferry__scope_request(ferry_scope *scope, int request) {
         return false;
     struct ferry__cell *cell = cell_of(scope);
     if (cell)
-        atomic_store(&cell->cancelled, 1);
+        cell_cancel(cell);
     return true;
 }
 
@@ -193,12 +263,13 @@ static void import_job(struct ferry__ctx *ctx) {
         ferry__scope_request(&ctx->root, request);
 }
 
-bool ferry__scope_look(struct ferry__ctx *ctx, int64_t now) {
+static bool look(struct ferry__ctx *ctx, int64_t now, bool spare_new) {
     atomic_exchange(&ctx->asked, 0);
     if (ctx->kind == FERRY__JOB)
         import_job(ctx);
     /* A shutdown that has become hard ignores shields. */
-    bool shields = !(ctx->kind == FERRY__TASK && atomic_load(&ctx->loop->state) >= FERRY__LOOP_HARD);
+    bool shields = !(ctx->kind == FERRY__TASK && atomic_load(&ctx->loop->unshielded) &&
+                     ctx->loop->spared != ferry__container(ctx, struct ferry__task, ctx));
     bool visible = true, cancelled = false, any = false;
     ferry_scope *expired = NULL;
     int64_t next = FERRY__NEVER;
@@ -207,7 +278,7 @@ bool ferry__scope_look(struct ferry__ctx *ctx, int64_t now) {
             any = true;
             cancelled |= visible;
             expired = NULL;
-        } else if (s->deadline <= now) {
+        } else if (s->deadline <= now && !(spare_new && s->round == ctx->round)) {
             expired = s;
         } else if (s->deadline < next) {
             next = s->deadline;
@@ -228,6 +299,10 @@ bool ferry__scope_look(struct ferry__ctx *ctx, int64_t now) {
     if (any || ctx->kind == FERRY__JOB)
         atomic_store(&ctx->asked, 1);
     return cancelled;
+}
+
+bool ferry__scope_look(struct ferry__ctx *ctx, int64_t now) {
+    return look(ctx, now, false);
 }
 
 void ferry__scope_tell(struct ferry__ctx *ctx) {
@@ -257,14 +332,17 @@ static int64_t clock_for(const struct ferry__ctx *ctx) {
 }
 
 int ferry__enter_slow(struct ferry__ctx *ctx) {
-    int64_t now = -1; /* what is ready beats the clock; whoever has to wait looks at it in ferry__park() */
+    bool cancelled;
     if (--ctx->budget <= 0) {
         ctx->budget = BUDGET;
         if (ctx->kind == FERRY__TASK)
             ferry__task_yield(ferry__container(ctx, struct ferry__task, ctx));
-        now = clock_for(ctx);
+        cancelled = look(ctx, clock_for(ctx), true);
+        ctx->round++;
+    } else {
+        /* What is ready beats the clock; whoever has to wait looks at it in ferry__park(). */
+        cancelled = look(ctx, -1, false);
     }
-    bool cancelled = ferry__scope_look(ctx, now);
     ferry__scope_tell(ctx);
     if (!cancelled)
         return 0;
@@ -284,6 +362,7 @@ static int open_scope(ferry_scope *scope, int64_t timeout_ms, bool shield) {
     scope->cell = NULL;
     scope->shield = shield;
     scope->told = false;
+    scope->round = ctx->round;
     scope->deadline = ferry__deadline(timeout_ms);
     scope->saved = ctx->next_deadline;
     scope->state = OPEN;
@@ -306,6 +385,8 @@ int ferry_shield_open(ferry_scope *scope, int64_t at_most_ms) {
 
 static void pop(struct ferry__ctx *ctx) {
     ferry_scope *scope = ctx->top;
+    while (__atomic_load_n(&scope->request, __ATOMIC_ACQUIRE) & BUSY)
+        sched_yield(); /* another thread is a few instructions and a wake-up away from the end */
     drop_cell(ctx, scope);
     ctx->top = scope->outer;
     ctx->next_deadline = scope->saved;
@@ -328,10 +409,12 @@ int64_t ferry_scope_close(ferry_scope *scope, int64_t rc) {
     bool in_order = ctx->top == scope;
     while (ctx->top != scope) {
         struct ferry__group_core *left_open = ctx->top->group;
+        ferry__defer_call(ctx, ctx->top);
         pop(ctx);
         if (left_open)
             ferry__group_abandon(left_open);
     }
+    ferry__defer_call(ctx, scope);
     pop(ctx);
     if (!in_order)
         return ferry__error_say(ctx, -EINVAL, &say_order);
@@ -345,26 +428,35 @@ int64_t ferry_scope_close(ferry_scope *scope, int64_t rc) {
     return ferry__error_say(ctx, -ETIMEDOUT, &say_expired);
 }
 
+static struct ferry__ctx *context_of(const ferry_scope *scope) {
+    return __atomic_load_n((struct ferry__ctx *const *)&scope->ctx, __ATOMIC_SEQ_CST);
+}
+
+static bool on_owner_side(const struct ferry__ctx *ctx, const struct ferry__ctx *me) {
+    return ctx == me || (ctx->kind == FERRY__TASK && ferry__loop_here(ctx->loop));
+}
+
 void ferry_scope_cancel(ferry_scope *scope) {
-    struct ferry__ctx *ctx = __atomic_load_n((struct ferry__ctx **)&scope->ctx, __ATOMIC_SEQ_CST);
+    struct ferry__ctx *ctx = context_of(scope);
     bool late = false; /* its time was over already, only nobody had looked yet */
-    if (ctx && ctx->kind == FERRY__TASK && ferry__loop_here(ctx->loop))
-        late = scope->deadline <= ctx->loop->now;
-    if (!ferry__scope_request(scope, late ? FERRY__REQUEST_DEADLINE : FERRY__REQUEST_CANCEL))
+    if (ctx && on_owner_side(ctx, ferry__ctx_self()))
+        late = scope->deadline <= clock_for(ctx);
+    if (!ferry__scope_request(scope, BUSY | (late ? FERRY__REQUEST_DEADLINE : FERRY__REQUEST_CANCEL)))
         return;
     /* An opening that hasn't stored its context yet sees the request after it has. */
-    ctx = __atomic_load_n((struct ferry__ctx **)&scope->ctx, __ATOMIC_SEQ_CST);
+    ctx = context_of(scope);
     if (ctx)
         ferry__ctx_kick(ctx);
+    __atomic_fetch_and(&scope->request, ~BUSY, __ATOMIC_RELEASE); /* from here on it may be gone */
 }
 
 int ferry_scope_set_timeout(ferry_scope *scope, int64_t timeout_ms) {
     struct ferry__ctx *me = ferry__ctx_self();
     if (!me)
         return -ENOMEM;
-    struct ferry__ctx *ctx = scope->ctx;
-    if (scope->state != OPEN || (ctx != me && !(ctx->kind == FERRY__TASK && ferry__loop_here(ctx->loop))) ||
-        request_of(scope) || scope->deadline <= clock_for(ctx))
+    struct ferry__ctx *ctx = context_of(scope);
+    if (!ctx || !on_owner_side(ctx, me) || scope->state != OPEN || request_of(scope) ||
+        scope->deadline <= clock_for(ctx))
         return (int)ferry__error_say(me, -EINVAL, &say_settled);
     scope->deadline = ferry__deadline(timeout_ms);
     for (ferry_scope *s = ctx->top; s != scope; s = s->outer)

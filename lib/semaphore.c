@@ -39,18 +39,10 @@ int ferry_sem_init(ferry_sem *sem, int64_t permits, int64_t bound) {
     return 0;
 }
 
-/* Under the lock: the first who still waits. Those whose wait has ended are on their way out. */
-static struct ferry__waiter *head_of(ferry_sem *sem) {
-    struct ferry__waiter *w;
-    while ((w = sem->first) != NULL &&
-           atomic_load_explicit(&w->outcome, memory_order_relaxed) != FERRY__WAITING)
-        ferry__line_remove(&sem->first, &sem->last, w);
-    return w;
-}
-
 /* Under the lock: hands out what there is, in turn. */
 static void serve(ferry_sem *sem, struct ferry__wakes *wakes) {
-    for (struct ferry__waiter *w; (w = head_of(sem)) != NULL && w->value <= sem->value;) {
+    struct ferry__waiter *w;
+    while ((w = ferry__line_head(&sem->first, &sem->last)) != NULL && w->value <= sem->value) {
         ferry__line_remove(&sem->first, &sem->last, w);
         if (ferry__claim(w)) {
             sem->value -= w->value;
@@ -66,7 +58,7 @@ static int take(ferry_sem *sem, int64_t n, struct ferry__detail **why) {
         *why = sane(sem) ? &say_count : &say_initial;
         return -EINVAL;
     }
-    if (sem->value < n || head_of(sem)) {
+    if (sem->value < n || ferry__line_head(&sem->first, &sem->last)) {
         *why = &say_none;
         return -EAGAIN;
     }

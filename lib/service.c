@@ -1,23 +1,24 @@
 /* The service thread: one thread for timers that must fire when no loop turns, and for signals.
  *
- * It is made when first needed, blocks all signals, sleeps in poll() on a bell until the next deadline and
- * calls whatever is due, without a lock. What it calls must not wait.
+ * It is made when first needed, blocks all signals, sleeps in poll() on a bell until the next
+ * deadline and calls whatever is due, without a lock. What it calls must not wait.
  *
- *     phase:  NONE -> STARTING -> UP     by whoever needs the thread first; others wait for the end of that
+ *     phase:  NONE -> STARTING -> UP     by whoever needs the thread first; others wait for that
  *             STARTING -> NONE           no thread could be made
  *             UP -> NONE                 in the child of a fork, where the thread isn't
- *             any -> GONE                the program exits, or unloads the library: the thread is joined,
- *                                        unless something that it calls doesn't return
+ *             any -> GONE                the program exits, or unloads the library: the thread is
+ *                                        joined, unless something that it calls doesn't return
  *
  *     timer:  WAITING -> RUNNING -> DONE   the service thread
  *             WAITING -> DROPPED           ferry__service_cancel(), or the child of a fork
  *             RUNNING -> DONE              in the child of a fork: it goes on in the parent alone
  *
- * A timer's record belongs to who made it and is freed by ferry__service_cancel(), before or after it has
- * fired; by the service thread when it is cancelled from inside its own fn.
+ * A timer's record belongs to who made it and is freed by ferry__service_cancel(), before or after
+ * it has fired; by the service thread when it is cancelled from inside its own fn.
  *
- * ferry__service_lock guards phase, thread, the list and the fields of its timers; the fds of the bell are
- * written before phase is UP and in the child of a fork. Lock order: it stands alone. */
+ * ferry__service_lock guards phase, thread, the list and the fields of its timers; the fds of
+ * the bell are written before phase is UP and in the child of a fork.
+ * Lock order: it stands alone. */
 #include "config.h"
 
 #include <errno.h>
@@ -54,9 +55,9 @@ static pthread_t thread;
 static struct ferry__bell bell = FERRY__BELL_INIT;
 static struct ferry__service_timer *first, *last; /* WAITING, by deadline */
 static struct ferry__service_timer *running;
-static int64_t sleeps_until = INT64_MIN;          /* what the thread will wake up for by itself */
-static uint32_t turns;                            /* counted up after each fn; a futex word */
-static uint32_t left;                             /* futex word: the thread calls nothing any more */
+static int64_t sleeps_until = INT64_MIN; /* when it will look by itself; INT64_MIN: it is awake */
+static uint32_t turns;                   /* counted up after each fn; a futex word */
+static uint32_t left;                    /* futex word: the thread calls nothing any more */
 static _Thread_local bool here;
 
 static bool is_phase(enum phase which) {
@@ -76,7 +77,7 @@ void ferry__service_nudge(void) {
         ferry__bell_ring(&bell);
 }
 
-/* ---- The list; under the lock --------------------------------------------------------------------- */
+/* ---- The list; under the lock ---------------------------------------------------------------- */
 
 /* From the back: most deadlines come in order. */
 static void insert(struct ferry__service_timer *timer) {
@@ -106,19 +107,26 @@ static void unlist(struct ferry__service_timer *timer) {
         last = timer->prev;
 }
 
-/* ---- The thread ------------------------------------------------------------------------------------ */
+/* ---- The thread ------------------------------------------------------------------------------ */
 
+/* The thread is awake before it takes the rings: so a ring that isn't there any more, and a
+ * thread that sleeps after that, mean that nothing is on its way. */
 bool ferry__service_idle(void) {
     ferry__lock(&ferry__service_lock);
-    bool idle = is_phase(UP) && sleeps_until == FERRY__NEVER;
+    bool idle = is_phase(UP);
+    ferry__unlock(&ferry__service_lock);
+    struct pollfd fds = {.fd = idle ? bell.fd[0] : -1, .events = POLLIN};
+    if (!idle || poll(&fds, 1, 0) != 0)
+        return false;
+    ferry__lock(&ferry__service_lock);
+    idle = is_phase(UP) && sleeps_until == FERRY__NEVER;
     ferry__unlock(&ferry__service_lock);
     return idle;
 }
 
-/* Calls what is due; false when the program exits. Leaves in sleeps_until when to look again. */
+/* Calls what is due; false when the program exits. */
 static bool call_due(void) {
     ferry__lock(&ferry__service_lock);
-    sleeps_until = INT64_MIN;
     while (!is_phase(GONE) && first && first->deadline <= ferry__now()) {
         struct ferry__service_timer *timer = first;
         unlist(timer);
@@ -138,9 +146,22 @@ static bool call_due(void) {
         ferry__lock(&ferry__service_lock);
     }
     bool stay = !is_phase(GONE);
-    sleeps_until = first ? first->deadline : FERRY__NEVER;
     ferry__unlock(&ferry__service_lock);
     return stay;
+}
+
+/* Until something is due, or somebody rings, who has brought an earlier timer or a signal. */
+static void doze(void) {
+    ferry__lock(&ferry__service_lock);
+    int64_t deadline = sleeps_until = first ? first->deadline : FERRY__NEVER;
+    ferry__unlock(&ferry__service_lock);
+    struct pollfd fds = {.fd = bell.fd[0], .events = POLLIN};
+    int n = poll(&fds, 1, ferry__poll_ms(deadline));
+    ferry__lock(&ferry__service_lock);
+    sleeps_until = INT64_MIN;
+    ferry__unlock(&ferry__service_lock);
+    if (n > 0)
+        ferry__bell_silence(&bell);
 }
 
 static void *serve(void *arg) {
@@ -151,13 +172,7 @@ static void *serve(void *arg) {
 #endif
     while (call_due()) {
         ferry__signal_dispatch();
-        /* Another one may move it forward meanwhile: he rings then. */
-        ferry__lock(&ferry__service_lock);
-        int64_t deadline = sleeps_until;
-        ferry__unlock(&ferry__service_lock);
-        struct pollfd fds = {.fd = bell.fd[0], .events = POLLIN};
-        if (poll(&fds, 1, ferry__poll_ms(deadline)) > 0)
-            ferry__bell_silence(&bell);
+        doze();
     }
     __atomic_store_n(&left, 1, __ATOMIC_RELEASE);
     ferry__futex_wake(&left, INT_MAX);
@@ -167,7 +182,7 @@ static void *serve(void *arg) {
 static size_t stack_size(void) {
     size_t size = STACK_ROOM, page = (size_t)sysconf(_SC_PAGESIZE);
 #ifdef _SC_THREAD_STACK_MIN
-    long least = sysconf(_SC_THREAD_STACK_MIN); /* thread-local storage of the program is part of it */
+    long least = sysconf(_SC_THREAD_STACK_MIN); /* the program's thread-local storage is in it */
     if (least > 0)
         size += (size_t)least;
 #endif
@@ -182,7 +197,8 @@ static int make_thread(void) {
     if (pthread_attr_init(&attr) != 0)
         return -EAGAIN;
     pthread_attr_setstacksize(&attr, stack_size());
-    /* Faults are delivered even when blocked, by killing the process: so crash handlers may see them. */
+    /* Faults are delivered even when blocked, by killing the process: so crash handlers may see
+     * them. */
     sigset_t all, old;
     sigfillset(&all);
     sigdelset(&all, SIGSEGV);
@@ -231,10 +247,11 @@ __attribute__((destructor)) static void stop(void) {
     bool up = is_phase(UP);
     set_phase(GONE);
     ferry__unlock(&ferry__service_lock);
-    if (!up || here)
+    if (!up)
         return;
     ferry__bell_ring(&bell);
-    int64_t deadline = ferry__now() + EXIT_PATIENCE;
+    /* Something that it calls may be what exits the program. */
+    int64_t deadline = here ? 0 : ferry__now() + EXIT_PATIENCE;
     while (!__atomic_load_n(&left, __ATOMIC_ACQUIRE) && ferry__now() < deadline)
         ferry__futex_wait(&left, 0, deadline);
     if (__atomic_load_n(&left, __ATOMIC_ACQUIRE))
@@ -258,7 +275,7 @@ void ferry__service_forked(void) {
     ferry__bell_fini(&bell); /* it is the parent's: both would hear it */
 }
 
-/* ---- Timers ---------------------------------------------------------------------------------------- */
+/* ---- Timers ---------------------------------------------------------------------------------- */
 
 struct ferry__service_timer *ferry__service_at(int64_t deadline, void (*fn)(void *arg), void *arg) {
     struct ferry__service_timer *timer = ferry__malloc(sizeof *timer);
@@ -268,7 +285,8 @@ struct ferry__service_timer *ferry__service_at(int64_t deadline, void (*fn)(void
         ferry__free(timer);
         return NULL;
     }
-    *timer = (struct ferry__service_timer){.deadline = deadline, .state = WAITING, .fn = fn, .arg = arg};
+    *timer =
+        (struct ferry__service_timer){.deadline = deadline, .state = WAITING, .fn = fn, .arg = arg};
     ferry__lock(&ferry__service_lock);
     insert(timer);
     bool ring = deadline < sleeps_until;

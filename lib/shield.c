@@ -28,7 +28,7 @@ static void inner_ended(struct ferry__link *link, ferry_future *inner, struct fe
 
 static void follow(struct ferry__link *link, ferry_future *inner) {
     struct shield *s = ferry__container(link, struct shield, link);
-    ferry__future_complete(&s->future, inner->result, ferry__detail_ref(inner->detail));
+    ferry__future_complete(&s->future, inner->result, NULL); /* the words are taken from inner */
     ferry__future_unref(&s->future);
 }
 

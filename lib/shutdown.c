@@ -1,11 +1,14 @@
 /* The orderly end of a loop: soft, then hard, then a report.
  *
  *     OPEN --shutdown--> SOFT    nothing new is taken; every task is cancelled, shields still hold
- *          --grace is over, or a second request--> HARD   shields hold no longer
+ *          --grace is over--> HARD   shields hold no longer; jobs of the loop's own executor are told to stop
  *          --as long again--> DOWN    what is left is reported by name and age, and left behind
  *
- * A task of the loop itself runs it (the spared one), so that everything goes on turning meanwhile. `quiet` is its
- * waiter: claimed when the last other task has ended, or by a request to hurry. Loop thread only. */
+ * A task of the loop itself runs it (the spared one), so that everything goes on turning meanwhile. It waits inside a
+ * scope of its own, a shield, `patience`: a request to hurry cancels that, and nothing is waited for any more. Whoever
+ * is ready still gets to run as long as that leads to ends of tasks: what only has to unwind needs no time.
+ *
+ * `quiet` is its waiter for the end of the last other task. Loop thread only. */
 #include "config.h"
 
 #include <errno.h>
@@ -14,6 +17,10 @@
 
 #include "executor.h"
 
+/* How often a task that hasn't ended in time lets the others run, without any of them ending, before it gives up. */
+#define LAST_STEPS 256
+
+static struct ferry__detail say_parent = FERRY__STATIC_DETAIL("the loop belongs to the parent process");
 static struct ferry__detail say_under_way = FERRY__STATIC_DETAIL("the loop is being shut down already");
 
 struct request {
@@ -25,14 +32,20 @@ static int state_of(const ferry_loop *loop) {
     return atomic_load(&((ferry_loop *)loop)->state);
 }
 
+static void hurry(ferry_loop *loop) {
+    loop->hurried = true;
+    if (loop->patience)
+        ferry_scope_cancel(loop->patience);
+}
+
 static void cancel_others(ferry_loop *loop) {
     for (struct ferry__task *task = loop->tasks; task; task = task->next)
         if (task != loop->spared)
             ferry__task_cancel(task);
 }
 
-static void go_hard(ferry_loop *loop) {
-    atomic_store(&loop->state, FERRY__LOOP_HARD);
+static void drop_shields(ferry_loop *loop) {
+    atomic_store(&loop->unshielded, true);
     for (struct ferry__task *task = loop->tasks; task; task = task->next)
         if (task != loop->spared)
             ferry__ctx_kick(&task->ctx);
@@ -40,24 +53,34 @@ static void go_hard(ferry_loop *loop) {
 
 /* Until no other task is left: true. */
 static bool wait_quiet(ferry_loop *loop, struct ferry__ctx *ctx, int64_t deadline) {
-    while (loop->n_tasks > 1) {
+    int rc = 0;
+    while (rc == 0 && loop->n_tasks > 1) {
         struct ferry__waiter w;
         ferry__waiter_init(&w, ctx);
         loop->quiet = &w;
-        int rc = ferry__park(&w, "the end of all tasks", deadline, FERRY__SHIELDED);
+        rc = ferry__park(&w, "the end of all tasks", deadline, 0);
         loop->quiet = NULL;
-        if (rc < 0 || loop->hurried)
-            break;
+    }
+    size_t before = loop->n_tasks;
+    for (int steps = LAST_STEPS; loop->n_tasks > 1 && steps > 0; steps--) {
+        ferry__task_yield(loop->spared);
+        if (loop->n_tasks < before)
+            steps = LAST_STEPS;
+        before = loop->n_tasks;
     }
     return loop->n_tasks <= 1;
 }
 
-static void hurry(ferry_loop *loop) {
-    loop->hurried = true;
-    struct ferry__waiter *quiet = loop->quiet;
-    loop->quiet = NULL;
-    if (quiet && ferry__claim(quiet))
-        ferry__wake(quiet);
+static void tell_jobs(ferry_loop *loop) {
+    ferry_executor *executor = atomic_load(&loop->executor);
+    if (executor)
+        ferry_executor_close(executor, FERRY_CLOSE_CANCEL);
+}
+
+/* How many are left behind. */
+static size_t wait_for_jobs(ferry_loop *loop, struct ferry__ctx *ctx, int64_t deadline) {
+    ferry_executor *executor = atomic_load(&loop->executor);
+    return executor ? ferry__executor_join(executor, ctx, deadline) : 0;
 }
 
 static int64_t shut_down(void *arg) {
@@ -69,32 +92,36 @@ static int64_t shut_down(void *arg) {
             hurry(loop);
         return ferry__error_say(ctx, -EINPROGRESS, &say_under_way);
     }
+    ferry_scope patience = FERRY_SCOPE_INIT;
+    ferry_shield_open(&patience, FERRY_FOREVER);
+    loop->patience = &patience;
     loop->spared = ferry__container(ctx, struct ferry__task, ctx);
+    if (loop->hurried)
+        ferry_scope_cancel(&patience);
     atomic_store(&loop->state, FERRY__LOOP_SOFT);
     cancel_others(loop);
     int64_t end = ferry__deadline(request->grace_ms);
     if (!wait_quiet(loop, ctx, end)) {
-        loop->hurried = false;
-        go_hard(loop);
+        atomic_store(&loop->state, FERRY__LOOP_HARD);
+        drop_shields(loop);
+        tell_jobs(loop);
         end = ferry__deadline(request->grace_ms);
         wait_quiet(loop, ctx, end);
     }
     size_t left = loop->n_tasks - 1;
     if (left > 0)
         ferry__loop_report(loop, "shutdown: these tasks don't end and are left behind");
-    ferry_executor *executor = atomic_load(&loop->executor);
-    if (executor) {
-        ferry_executor_close(executor, FERRY_CLOSE_CANCEL);
-        ferry_scope shield = FERRY_SCOPE_INIT;
-        ferry_shield_open(&shield, FERRY_FOREVER);
-        int64_t ms = end == FERRY__NEVER ? FERRY_FOREVER : (end - ferry__now()) / FERRY__MS;
-        int stuck = ferry_executor_stop(executor, loop->hurried ? 0 : ms);
-        ferry_scope_close(&shield, 0);
-        if (stuck > 0)
-            left += (size_t)stuck;
-    }
-    loop->spared = NULL;
+    tell_jobs(loop);
+    left += wait_for_jobs(loop, ctx, end);
+    /* Callbacks of what has ended are in the inbox by now; nothing new is taken but what is on its way. */
+    while (atomic_load(&loop->entering) > 0 || ferry__inbox_waits(&loop->inbox))
+        ferry__task_yield(loop->spared);
+    loop->left_behind = left;
     atomic_store(&loop->state, FERRY__LOOP_DOWN);
+    tell_jobs(loop); /* an executor that was made since */
+    loop->patience = NULL;
+    loop->spared = NULL;
+    ferry_scope_close(&patience, 0);
     return (int64_t)left;
 }
 
@@ -136,20 +163,82 @@ static int request_hurry(ferry_loop *loop) {
     return (int)ferry_fail(-EINPROGRESS, "%s", say_under_way.text);
 }
 
-/* On the loop's thread, outside of its callbacks: turn the base here. */
-static int64_t turn_attached(ferry_loop *loop, ferry_future *task) {
-    while (!ferry_done(task))
-        if (event_base_loop(loop->base, EVLOOP_ONCE) < 0)
-            break;
+/* The loop is being shut down already. When nobody turns it any more, this call does, until that is over. */
+static int join(ferry_loop *loop, bool in_a_hurry) {
+    if (loop->own_base && !atomic_load(&loop->thread)) {
+        int64_t rc = ferry__loop_see_through(loop, in_a_hurry);
+        if (rc == 0)
+            return (int)loop->left_behind;
+        if (rc != -EINVAL) /* else another thread runs it since */
+            return rc == FERRY_ECLOSED ? 0 : (int)rc;
+    }
+    return request_hurry(loop);
+}
+
+int ferry__shutdown_after_run(ferry_loop *loop, int64_t grace_ms) {
+    return state_of(loop) == FERRY__LOOP_OPEN ? ferry_loop_shutdown(loop, grace_ms) : join(loop, false);
+}
+
+/* Whether the program's base is in the middle of a pass: then this is one of its callbacks. libevent can't be asked
+ * (event_base_get_running_event() crashes outside of callbacks). But in a pass, and only there, the base's clock
+ * stands still. */
+static bool in_a_pass(struct event_base *base) {
+    struct timeval first, second, begun, now;
+    event_base_gettimeofday_cached(base, &first);
+    evutil_gettimeofday(&begun, NULL);
+    do {
+        evutil_gettimeofday(&now, NULL);
+    } while (!evutil_timercmp(&now, &begun, !=));
+    event_base_gettimeofday_cached(base, &second);
+    return evutil_timercmp(&first, &second, ==);
+}
+
+/* On the loop's thread, outside of its turns: turns the base here. libevent alone knows whether one of the program's own
+ * callbacks on that base makes this call; it refuses then, and the shutdown goes on when the callback has returned. */
+static int64_t turn_attached(ferry_loop *loop, struct ferry__ctx *ctx, ferry_future *task) {
+    while (!ferry_done(task)) {
+        if (event_base_loop(loop->base, EVLOOP_ONCE) < 0) {
+            ferry_detach(task);
+            return ferry__error_say(ctx, -EINPROGRESS, &say_under_way);
+        }
+    }
     return ferry_await(task);
+}
+
+/* Counted in `awaited`. When the loop isn't turned any more since it was asked to shut down, this does it. */
+static int64_t await_elsewhere(ferry_loop *loop, ferry_future *task) {
+    if (loop->own_base && !atomic_load(&loop->thread) && !ferry_done(task)) {
+        int64_t rc = ferry__loop_serve(loop, (struct ferry__task *)task);
+        if (rc < 0 && rc != -EINVAL) {
+            ferry_detach(task);
+            return rc;
+        }
+    }
+    return ferry_await(task);
+}
+
+static struct ferry__task *new_task(ferry_loop *loop) {
+    ferry_task_options options = {.name = "shutdown"};
+    return ferry__task_new(loop, shut_down, NULL, &options);
+}
+
+bool ferry__shutdown_prepare(ferry_loop *loop) {
+    loop->closing = new_task(loop);
+    return loop->closing && ferry__task_reserve(loop->closing) == 0;
 }
 
 /* An own loop that nobody runs now. */
 static int run_shutdown(ferry_loop *loop, struct request *request) {
     struct ferry__task *stopped = loop->main_task; /* of a run that ferry_loop_stop() ended */
+    struct ferry__task *task = loop->closing;
+    loop->closing = NULL;
+    if (!task)
+        task = new_task(loop);
+    if (!task)
+        return -ENOMEM;
     loop->main_task = NULL;
-    ferry_task_options options = {.name = "shutdown"};
-    int rc = (int)ferry__loop_run_task(loop, shut_down, request, &options, NULL);
+    task->arg = request;
+    int rc = (int)ferry__loop_run_task(loop, task, NULL);
     if (stopped && ferry__future_done(&stopped->future))
         ferry__future_unref(&stopped->future);
     else
@@ -163,31 +252,45 @@ int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms) {
         return -ENOMEM;
     if (!loop)
         return (int)ferry_fail(-EINVAL, "no loop to shut down");
+    if (loop->generation != atomic_load(&ferry__generation))
+        return (int)ferry__error_say(ctx, FERRY_EFORKED, &say_parent);
     struct request request = {loop, grace_ms};
-    if (ctx->kind == FERRY__TASK && ctx->loop == loop)
-        return (int)shut_down(&request);
     if (state_of(loop) == FERRY__LOOP_DOWN)
         return 0;
+    if (ctx->kind == FERRY__TASK && ctx->loop == loop)
+        return (int)shut_down(&request);
     if (state_of(loop) != FERRY__LOOP_OPEN)
-        return request_hurry(loop);
+        return join(loop, true);
     bool here = ferry__loop_here(loop);
-    if (!here && !atomic_load(&loop->thread))
-        return run_shutdown(loop, &request);
-    bool inside = here && (loop->turning || loop->own_run || event_base_get_running_event(loop->base));
+    if (!here && !atomic_load(&loop->thread)) {
+        int rc = run_shutdown(loop, &request);
+        if (rc == -EINPROGRESS)
+            return join(loop, true);
+        if (rc != -EINVAL) /* else another thread runs it since */
+            return rc;
+    }
+    /* Where it can't be waited for: the wait would keep the loop from turning, or the job from ending. */
+    bool inside = here && (loop->turning || loop->own_run || in_a_pass(loop->base));
+    inside |= ctx->kind == FERRY__JOB && ctx->loop == loop;
+    bool elsewhere = !inside && !here;
+    atomic_fetch_add(&loop->awaited, elsewhere);
     ferry_future *task = spawn_shutdown(loop, &request, inside ? shut_down_detached : shut_down);
-    if (!task)
+    if (!task) {
+        atomic_fetch_sub(&loop->awaited, elsewhere);
         return -ENOMEM;
+    }
     if (inside) {
         ferry_detach(task);
         return (int)ferry__error_say(ctx, -EINPROGRESS, &say_under_way);
     }
-    return (int)(here ? turn_attached(loop, task) : ferry_await(task));
+    int rc = (int)(here ? turn_attached(loop, ctx, task) : await_elsewhere(loop, task));
+    atomic_fetch_sub(&loop->awaited, elsewhere);
+    if (rc != FERRY_ECLOSED)
+        return rc;
+    return state_of(loop) == FERRY__LOOP_DOWN ? 0 : request_hurry(loop); /* somebody else was quicker */
 }
 
-/* run.c: a second signal. Loop thread. */
 void ferry__loop_hurry(ferry_loop *loop) {
-    if (state_of(loop) == FERRY__LOOP_OPEN)
-        go_hard(loop);
-    else
-        hurry(loop);
+    hurry(loop);
+    drop_shields(loop);
 }

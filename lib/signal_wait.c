@@ -1,19 +1,21 @@
 /* Signals of the process, for whoever waits for them and for watches of the library itself.
  *
- * The handler only counts the signal and rings the service thread's bell; that thread then hands it to the
- * watches and to everybody who waits. When nobody waits, it is kept for the waits to come, one each.
+ * The handler only counts the signal and rings the service thread's bell; that thread then hands it
+ * to the watches and to everybody who waits. When nobody waits, it is kept for the waits to come,
+ * one each.
  *
  *     signal:  free -> caught   by the first wait or watch: our handler is set, the old one kept
- *              caught -> free   by ferry_signal_restore() and the end of the last watch, whoever is later
+ *              caught -> free   by ferry_signal_restore() and the end of the last watch, the later
  *
  *              caught -> free   in the child of a fork, where nobody is left who would look
  *
  *     watch:   listed -> over   ferry__signal_unwatch(): fn isn't called any more
- *              over -> gone     by who unwatched it, once fn doesn't run; by the service thread when that was
- *                               fn itself
+ *              over -> gone     by who unwatched it, once fn doesn't run; by the service thread when
+ *                               that was fn itself
  *
- * Owners: `raised` is atomic, counted up by the handler. All else is under ferry__signal_lock; sigaction() is
- * called under it, since it must agree with `uses`. The lock is given up while a watch's fn runs.
+ * Owners: `raised` is atomic, counted up by the handler. All else is under ferry__signal_lock;
+ * sigaction() is called under it, since it must agree with `uses`. The lock is given up while a
+ * watch's fn runs.
  * Lock order: ferry__signal_lock stands alone. */
 #include "config.h"
 
@@ -54,8 +56,9 @@ static struct {
 } signals[NSIG];
 static uint32_t calls; /* counted up when a watch isn't busy any more; a futex word */
 
-static struct ferry__detail say_not_caught = FERRY__STATIC_DETAIL(
-    "this signal can't be waited for: it can't be caught, or the running instruction itself raises it");
+static struct ferry__detail say_not_caught =
+    FERRY__STATIC_DETAIL("this signal can't be waited for: it can't be caught, or the running "
+                         "instruction itself raises it");
 static struct ferry__detail say_no_thread = FERRY__STATIC_DETAIL(
     "no thread could be made to receive signals; the process may be at its limit of threads");
 static struct ferry__detail say_restored =
@@ -73,7 +76,7 @@ static bool may_catch(int signo) {
            signo != SIGBUS && signo != SIGFPE && signo != SIGILL;
 }
 
-/* ---- Under the lock --------------------------------------------------------------------------------- */
+/* ---- Under the lock -------------------------------------------------------------------------- */
 
 static int catch_signal(int signo) {
     if (signals[signo].uses == 0) {
@@ -90,7 +93,8 @@ static int catch_signal(int signo) {
 static void put_back(int signo) {
     struct sigaction now;
     sigaction(signo, NULL, &now);
-    if ((now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == handler) /* else the program set a newer one */
+    bool ours = (now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == handler;
+    if (ours) /* else the program has set a newer one */
         sigaction(signo, &signals[signo].before, NULL);
 }
 
@@ -99,7 +103,8 @@ static void release_signal(int signo) {
         put_back(signo);
 }
 
-/* What has come since the last look is for those who wait now, the rest for those to come. `wakes` is empty. */
+/* What has come since the last look is for those who wait now, the rest for those to come.
+ * `wakes` is empty. */
 static void collect(int signo, struct ferry__wakes *wakes) {
     unsigned n = atomic_exchange(&raised[signo], 0);
     if (n == 0)
@@ -122,9 +127,10 @@ static void unlist(struct ferry__signal_watch *watch) {
     release_signal(watch->signo);
 }
 
-/* ---- On the service thread -------------------------------------------------------------------------- */
+/* ---- On the service thread ------------------------------------------------------------------- */
 
-/* The list may change while fn runs, but a busy watch stays in it; new ones come before the first. */
+/* The list may change while fn runs, but a busy watch stays in it; new ones come before the
+ * first. */
 static void call_watches(int signo, struct ferry__signal_watch **dead) {
     uint64_t times = signals[signo].owed;
     signals[signo].owed = 0;
@@ -184,9 +190,10 @@ void ferry__signal_forked(void) {
     }
 }
 
-/* ---- Watches ---------------------------------------------------------------------------------------- */
+/* ---- Watches --------------------------------------------------------------------------------- */
 
-int ferry__signal_watch(int signo, void (*fn)(void *arg), void *arg, struct ferry__signal_watch **out) {
+int ferry__signal_watch(int signo, void (*fn)(void *arg), void *arg,
+                        struct ferry__signal_watch **out) {
     *out = NULL;
     if (!may_catch(signo))
         return -EINVAL;
@@ -231,7 +238,7 @@ void ferry__signal_unwatch(struct ferry__signal_watch *watch) {
         ferry__free(watch);
 }
 
-/* ---- Waits ------------------------------------------------------------------------------------------ */
+/* ---- Waits ----------------------------------------------------------------------------------- */
 
 static bool take_kept(int signo) {
     if (signals[signo].kept == 0)
@@ -268,13 +275,15 @@ int ferry_signal_wait_for(int signo, int64_t ms) {
     ferry__waiter_init(&w, ctx);
     ferry__lock(&ferry__signal_lock);
     rc = take_over(signo);
-    if (rc == 0 && !signals[signo].first) /* else the service thread gives it to them, and to this one */
+    /* Where others wait, the service thread gives what has come to them, and to this one. */
+    if (rc == 0 && !signals[signo].first)
         collect(signo, &none);
     if (rc < 0 || take_kept(signo)) {
         ferry__unlock(&ferry__signal_lock);
         return rc < 0 ? ferry__refuse(rc, &say_not_caught) : 0;
     }
-    rc = ferry__line_wait(&ferry__signal_lock, &signals[signo].first, &signals[signo].last, &w, "signal", ms);
+    rc = ferry__line_wait(&ferry__signal_lock, &signals[signo].first, &signals[signo].last, &w,
+                          "signal", ms);
     if (rc == 0 && w.value < 0)
         rc = ferry__refuse((int)w.value, &say_restored);
     return rc;
@@ -304,7 +313,8 @@ int ferry_signal_restore(int signo) {
         if (taken) {
             signals[signo].waited_for = false;
             signals[signo].kept = 0;
-            ferry__line_claim_all(&signals[signo].first, &signals[signo].last, FERRY_ECLOSED, &wakes);
+            ferry__line_claim_all(&signals[signo].first, &signals[signo].last, FERRY_ECLOSED,
+                                  &wakes);
             release_signal(signo);
         }
         ferry__unlock(&ferry__signal_lock);

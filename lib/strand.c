@@ -5,8 +5,11 @@
  * goes back to the end of the pool's line while jobs are left. So strands share a pool fairly, and a strand
  * with a thousand jobs takes no more than `width` places in front of others.
  *
- * All under the strand's lock, but for the turns' links, which are the pool's. A turn that isn't free holds a
- * reference on the strand. */
+ * A job that waits for one that is queued behind it on its own strand, with all turns at work, runs it itself (threads.c):
+ * that one has no turn, and is counted as helped.
+ *
+ * All under the strand's lock, but for the links of turns that aren't free, which are the pool's. A turn that
+ * isn't free holds a reference on the strand. */
 #include "config.h"
 
 #include <errno.h>
@@ -18,11 +21,21 @@ struct strand {
     ferry_executor *pool; /* one of its owners */
     size_t width;
     size_t under_way;           /* turns that aren't free */
+    size_t helped;              /* jobs that run without a turn */
     struct ferry__work *free;   /* turns, linked by next */
     struct ferry__work turns[]; /* width of them */
 };
 
 static struct ferry__detail say_pool = FERRY__STATIC_DETAIL("a strand needs a pool to run on");
+
+static void free_all(struct strand *s) {
+    s->free = NULL;
+    for (size_t i = 0; i < s->width; i++) {
+        s->turns[i] = (struct ferry__work){.strand = &s->base, .next = s->free};
+        s->free = &s->turns[i];
+    }
+    s->under_way = s->helped = 0;
+}
 
 int ferry_strand_new(ferry_executor **out, ferry_executor *pool, const ferry_executor_options *options) {
     *out = NULL;
@@ -39,11 +52,7 @@ int ferry_strand_new(ferry_executor **out, ferry_executor *pool, const ferry_exe
         return -ENOMEM;
     ferry__executor_init(&s->base, FERRY__STRAND, options, "strand");
     s->width = width;
-    for (size_t i = 0; i < width; i++) {
-        s->turns[i].strand = &s->base;
-        s->turns[i].next = s->free;
-        s->free = &s->turns[i];
-    }
+    free_all(s);
     s->pool = pool;
     atomic_fetch_add(&pool->owners, 1);
     ferry__executor_ref(pool);
@@ -65,10 +74,35 @@ void ferry__strand_destroy(ferry_executor *strand) {
     ferry_executor_free(pool);
 }
 
+void ferry__strand_forked(ferry_executor *strand) {
+    free_all((struct strand *)strand);
+}
+
+/* ---- Turns ----------------------------------------------------------------------------------------------- */
+
+/* Jobs that run in a turn. */
+static size_t in_turns(const struct strand *s) {
+    return s->base.stats.running - s->helped;
+}
+
+size_t ferry__strand_spare(const ferry_executor *strand) {
+    const struct strand *s = (const struct strand *)strand;
+    return s->width - in_turns(s);
+}
+
+bool ferry__strand_full(const ferry_executor *strand) {
+    return ferry__strand_spare(strand) == 0;
+}
+
+void ferry__strand_helped(ferry_executor *strand, bool begins) {
+    struct strand *s = (struct strand *)strand;
+    s->helped = begins ? s->helped + 1 : s->helped - 1;
+}
+
 struct ferry__work *ferry__strand_turn(ferry_executor *strand) {
     struct strand *s = (struct strand *)strand;
     struct ferry__work *turn = s->free;
-    if (!turn || s->under_way >= strand->stats.queued + strand->stats.running)
+    if (!turn || s->under_way >= strand->stats.queued + in_turns(s))
         return NULL;
     s->free = turn->next;
     s->under_way++;
@@ -76,71 +110,75 @@ struct ferry__work *ferry__strand_turn(ferry_executor *strand) {
     return turn;
 }
 
-/* A worker has got to a turn. Runs the strand's next job, if there is one (*job; it is the caller's to finish, after
- * it has counted itself idle). Afterwards the turn stands in the pool's line again, or is free. */
-void ferry__strand_run(struct ferry__work *turn, struct ferry__job **job, struct ferry__job_end *end,
-                       struct ferry__thread *thread) {
+/* Under the lock. */
+static void free_turn(struct strand *s, struct ferry__work *turn) {
+    turn->next = s->free;
+    s->free = turn;
+    s->under_way--;
+}
+
+/* A worker has got to a turn: the job that it is to run, counted as running; NULL: none is left. */
+struct ferry__job *ferry__strand_begin(struct ferry__work *turn) {
     ferry_executor *strand = turn->strand;
-    struct strand *s = (struct strand *)strand;
     struct ferry__after after = {0};
+    struct ferry__job *job = NULL;
     ferry__lock(&strand->lock);
-    *job = NULL;
     if (strand->first) {
-        *job = ferry__executor_take(strand, strand->first, &after);
-        ferry__executor_began(strand, *job);
+        job = ferry__executor_take(strand, strand->first);
+        ferry__executor_began(strand, job);
+        ferry__executor_admit(strand, &after);
     }
     ferry__unlock(&strand->lock);
     ferry__executor_after(strand, &after);
-    if (*job) {
-        if (__atomic_load_n(&s->pool->cancelling, __ATOMIC_RELAXED)) {
-            int none = FERRY__REQUEST_NONE;
-            atomic_compare_exchange_strong(&(*job)->request, &none, FERRY__REQUEST_CANCEL);
-        }
-        *end = ferry__job_run(*job, thread);
+    /* A close of the pool that hasn't seen this job among those that run has set the flag before. */
+    if (job && __atomic_load_n(&((struct strand *)strand)->pool->cancelling, __ATOMIC_RELAXED)) {
+        int none = FERRY__REQUEST_NONE;
+        atomic_compare_exchange_strong(&job->request, &none, FERRY__REQUEST_CANCEL);
     }
-    struct ferry__wakes wakes = {0};
+    return job;
+}
+
+/* The job, if there was one, has come to its end; it is the caller's to finish, and counts as `delivering`. True: the
+ * turn is to stand in the pool's line again. False: it is free, and its reference on the strand is the caller's.
+ * No list of the pool holds it when this is called. */
+bool ferry__strand_end(struct ferry__work *turn, struct ferry__job *job) {
+    ferry_executor *strand = turn->strand;
+    struct strand *s = (struct strand *)strand;
     ferry__lock(&strand->lock);
-    if (*job)
-        ferry__executor_ended(strand, *job);
-    /* Turns that stand in the pool's line will take one each; those that run one come back here. */
-    bool again = strand->stats.queued > s->under_way - 1 - strand->stats.running;
-    if (!again) {
-        turn->next = s->free;
-        s->free = turn;
-        s->under_way--;
+    if (job) {
+        ferry__executor_ended(strand, job);
+        strand->delivering++;
     }
-    ferry__executor_check_end(strand, &wakes);
-    ferry__unlock(&strand->lock);
-    if (again)
-        ferry__pool_turn(s->pool, turn);
-    ferry__wake_all(&wakes);
+    /* Each of the other turns runs a job or will take one. */
+    bool again = strand->stats.queued + in_turns(s) > s->under_way - 1;
     if (!again)
-        ferry__executor_unref(strand);
+        free_turn(s, turn);
+    ferry__unlock(&strand->lock);
+    return again;
 }
 
 /* There is no thread to run it: what the strand has fails. */
 void ferry__strand_fail(struct ferry__work *turn, struct ferry__job_end end) {
     ferry_executor *strand = turn->strand;
-    struct strand *s = (struct strand *)strand;
     struct ferry__work *failed = NULL;
-    struct ferry__after after = {0};
+    struct ferry__wakes wakes = {0};
+    size_t n = 0;
     ferry__lock(&strand->lock);
-    turn->next = s->free;
-    s->free = turn;
-    s->under_way--;
-    /* As many as stand here now; those of submitters who wait come after them, with a turn of their own. */
-    for (size_t n = strand->stats.queued; n > 0; n--) {
-        struct ferry__job *job = ferry__executor_take(strand, strand->first, &after);
+    free_turn((struct strand *)strand, turn);
+    for (; strand->first; n++) {
+        struct ferry__job *job = ferry__executor_take(strand, strand->first);
         job->work.next = failed;
         failed = &job->work;
     }
-    ferry__executor_check_end(strand, &after.wakes);
+    strand->delivering += n;
+    ferry__executor_refuse(strand, end.result, &wakes);
     ferry__unlock(&strand->lock);
+    ferry__wake_all(&wakes);
     while (failed) {
         struct ferry__job *job = ferry__container(failed, struct ferry__job, work);
         failed = failed->next;
         ferry__job_finish(job, end);
     }
-    ferry__executor_after(strand, &after);
+    ferry__executor_delivered(strand, n);
     ferry__executor_unref(strand);
 }

@@ -38,11 +38,15 @@ static void reap(ferry_loop *loop) {
 
 static void entry(void *arg);
 
+int ferry__task_reserve(struct ferry__task *task) {
+    if (task->stack)
+        return 0;
+    return ferry__stack_get(&task->ctx.loop->stacks, task->stack_size, &task->stack);
+}
+
 /* A task gets its stack when it runs for the first time: a million spawned ones don't need a million. */
 static bool prepare(ferry_loop *loop, struct ferry__task *task) {
-    if (task->stack)
-        return true;
-    int rc = ferry__stack_get(&loop->stacks, task->stack_size, &task->stack);
+    int rc = ferry__task_reserve(task);
     if (rc == 0) {
         rc = ferry__context_make(&task->context, task->stack->lo, task->stack->size, entry, task);
         if (rc == 0) {
@@ -233,6 +237,8 @@ struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
     ferry__future_init(&task->future, FERRY__IS_TASK, options->name, "task");
     ferry__ctx_init(&task->ctx, FERRY__TASK);
     task->ctx.loop = loop;
+    struct ferry__ctx *starter = ferry__ctx_self();
+    task->ctx.values = starter ? ferry__values_ref(starter->values) : NULL;
     task->ctx.self = &task->future;
     ferry__loop_ref(loop);
     task->fn = fn;
@@ -244,7 +250,11 @@ struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
 
 void ferry__task_destroy(struct ferry__task *task) {
     ferry_loop *loop = task->ctx.loop;
+    if (task->stack) /* it was reserved, and the task never started */
+        ferry__stack_put(&loop->stacks, task->stack);
     ferry__cell_unref(task->ctx.root.cell);
+    ferry__values_unref(task->ctx.values); /* NULL once it has run */
+    ferry__error_set(&task->ctx, 0, NULL); /* of what was called after its end: arg_free, the log hook */
     ferry__free(task);
     ferry__loop_unref(loop);
 }
@@ -279,9 +289,7 @@ int ferry__task_start(struct ferry__task *task) {
     } else {
         task->wake_item.run = start_run;
         task->wake_item.drop = start_drop;
-        rc = atomic_load(&loop->state) == FERRY__LOOP_OPEN && ferry__loop_send(loop, &task->wake_item)
-                 ? 0
-                 : FERRY_ECLOSED;
+        rc = ferry__loop_accept(loop, &task->wake_item) ? 0 : FERRY_ECLOSED;
     }
     if (rc < 0)
         atomic_fetch_sub_explicit(&task->future.refs, 1, memory_order_relaxed);

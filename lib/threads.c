@@ -16,9 +16,17 @@
  * so that threads that aren't needed stay at its end, and leave after idle_ms.
  *
  * A worker whose job waits for a handle doesn't use its place: the pool may have one thread more meanwhile
- * (blocked). Surplus threads leave when they come to the line.
+ * (blocked). Surplus threads leave when they come to the line. When the job awaits one that is still in the line, without
+ * a bound in time, the worker runs that one itself instead.
  *
- * When the system makes no thread there are fewer; only when there is none at all, the jobs in the line fail.
+ * A worker that decides to leave is counted as leaving, under the same lock, and looks at the line once more when it
+ * is gone: so no two leave where one should.
+ *
+ * A job whose handle nobody holds any more is freed, by whoever runs it, while the worker still counts as busy: the
+ * arg_free of its user may take its time.
+ *
+ * When the system makes no thread there are fewer; only when there is none that could come to the line (all others
+ * wait for handles), the jobs in the line fail.
  *
  * Threads are joined: each one that leaves joins the one that left before it, and ferry__pool_join() the last. */
 #include "config.h"
@@ -54,8 +62,11 @@ struct pool {
     int64_t idle_ms;
     size_t stack_size;
     size_t threads;              /* from here: under the lock */
+    size_t leaving;              /* of them */
     size_t searching;            /* 0 or 1 */
     size_t blocked;
+    size_t helped;               /* jobs that run on threads whose own job waits for them */
+    struct ferry__work *turns;   /* of strands, at work */
     struct ferry__worker *idle;  /* the one that became idle last */
     bool has_left;               /* `left` is to be joined */
     pthread_t left;
@@ -63,14 +74,14 @@ struct pool {
     uint32_t departures;         /* futex word: counted up when a thread leaves */
 };
 
-static struct ferry__detail say_no_thread = FERRY__STATIC_DETAIL(
-    "no thread could be made for the job (pthread_create failed) and the pool has none: look at the limits of "
-    "processes, threads and memory");
-
 static _Atomic long sleeping_threads;
 
 long ferry__threads_idle(void) {
     return atomic_load(&sleeping_threads);
+}
+
+void ferry__threads_forked(void) {
+    atomic_store(&sleeping_threads, 0);
 }
 
 static struct pool *pool_of(ferry_executor *executor) {
@@ -118,10 +129,10 @@ void ferry__pool_destroy(ferry_executor *executor) {
 
 void ferry__pool_forked(ferry_executor *executor) {
     struct pool *pool = pool_of(executor);
-    pool->threads = pool->searching = pool->blocked = 0;
+    pool->threads = pool->leaving = pool->searching = pool->blocked = pool->helped = 0;
     pool->idle = NULL;
+    pool->turns = NULL;
     pool->has_left = false;
-    atomic_store(&sleeping_threads, 0);
 }
 
 /* ---- Idle threads, under the lock ----------------------------------------------------------------------- */
@@ -155,6 +166,12 @@ static size_t limit(const struct pool *pool) {
     return pool->threads_max + pool->blocked;
 }
 
+size_t ferry__pool_spare(const ferry_executor *executor) {
+    const struct pool *pool = (const struct pool *)executor;
+    size_t unmade = limit(pool) > pool->threads ? limit(pool) - pool->threads : 0;
+    return executor->stats.idle + pool->searching + unmade;
+}
+
 /* Makes sure that somebody searches, if there is something to find and somebody to do it. */
 void ferry__pool_rouse(ferry_executor *executor, struct ferry__after *after) {
     struct pool *pool = pool_of(executor);
@@ -183,13 +200,50 @@ void ferry__pool_wake(ferry_executor *executor, struct ferry__worker *worker) {
     ferry__futex_wake(&worker->called, 1);
 }
 
+static void push_turn(ferry_executor *executor, struct ferry__work *turn) {
+    turn->told = false;
+    ferry__line_push(executor, turn);
+}
+
 void ferry__pool_turn(ferry_executor *executor, struct ferry__work *turn) {
     struct ferry__after after = {0};
     ferry__lock(&executor->lock);
-    ferry__line_push(executor, turn);
+    push_turn(executor, turn);
     ferry__pool_rouse(executor, &after);
     ferry__unlock(&executor->lock);
     ferry__executor_after(executor, &after);
+}
+
+ferry_executor *ferry__pool_untold(ferry_executor *executor) {
+    struct pool *pool = pool_of(executor);
+    ferry_executor *strand = NULL;
+    ferry__lock(&executor->lock);
+    struct ferry__work *lists[] = {executor->first, pool->turns};
+    for (int i = 0; i < 2 && !strand; i++) {
+        for (struct ferry__work *work = lists[i]; work && !strand; work = work->next) {
+            if (work->strand && !work->told) {
+                work->told = true;
+                strand = work->strand;
+                ferry__executor_ref(strand);
+            }
+        }
+    }
+    ferry__unlock(&executor->lock);
+    return strand;
+}
+
+ferry_executor *ferry__pool_at_work(ferry_executor *executor, size_t i) {
+    ferry_executor *strand = NULL;
+    ferry__lock(&executor->lock);
+    struct ferry__work *turn = pool_of(executor)->turns;
+    while (turn && i-- > 0)
+        turn = turn->next;
+    if (turn) {
+        strand = turn->strand;
+        ferry__executor_ref(strand);
+    }
+    ferry__unlock(&executor->lock);
+    return strand;
 }
 
 bool ferry__pool_ended(const ferry_executor *executor) {
@@ -226,7 +280,7 @@ void ferry__pool_idle_out(ferry_executor *executor) {
     for (;;) {
         uint32_t seen = __atomic_load_n(&pool->departures, __ATOMIC_ACQUIRE);
         ferry__lock(&executor->lock);
-        bool busy_only = pool->threads <= executor->stats.running;
+        bool busy_only = pool->threads + pool->helped <= executor->stats.running;
         ferry__unlock(&executor->lock);
         if (busy_only)
             break;
@@ -240,15 +294,38 @@ void ferry__pool_idle_out(ferry_executor *executor) {
 enum step { BUSY, IDLE, LEAVE };
 
 static bool surplus(const struct pool *pool) {
-    return pool->threads > limit(pool);
+    return pool->threads - pool->leaving > limit(pool);
 }
 
 /* Nothing to do, under the lock. */
 static enum step rest(struct pool *pool, struct ferry__worker *w) {
-    if (pool->base.closed || surplus(pool))
+    if (pool->base.closed || surplus(pool)) {
+        pool->leaving++;
         return LEAVE;
+    }
     idle_add(pool, w);
     return IDLE;
+}
+
+/* A turn that is at work stands in a list of its own, by the same links. */
+static void turn_begins(struct pool *pool, struct ferry__work *turn) {
+    turn->prev = NULL;
+    turn->next = pool->turns;
+    if (turn->next)
+        turn->next->prev = turn;
+    pool->turns = turn;
+    pool->base.stats.running++;
+}
+
+static void turn_ends(struct pool *pool, struct ferry__work *turn) {
+    if (turn->prev)
+        turn->prev->next = turn->next;
+    else
+        pool->turns = turn->next;
+    if (turn->next)
+        turn->next->prev = turn->prev;
+    turn->next = turn->prev = NULL;
+    pool->base.stats.running--;
 }
 
 /* Takes the first of the line; the baton is passed. */
@@ -261,13 +338,17 @@ static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__
     w->searching = false;
     enum step step = BUSY;
     *work = executor->first;
-    if (!*work || surplus(pool)) {
-        step = *work ? LEAVE : rest(pool, w);
+    if (!*work) {
+        step = rest(pool, w);
+    } else if (surplus(pool)) {
+        pool->leaving++;
+        step = LEAVE;
     } else if ((*work)->strand) {
         ferry__line_take(executor, *work);
-        executor->stats.running++;
+        turn_begins(pool, *work);
     } else {
-        ferry__executor_began(executor, ferry__executor_take(executor, *work, &after));
+        ferry__executor_began(executor, ferry__executor_take(executor, *work));
+        ferry__executor_admit(executor, &after);
     }
     if (step == BUSY)
         ferry__pool_rouse(executor, &after);
@@ -276,27 +357,65 @@ static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__
     return step;
 }
 
+/* After a job, under the lock. Whoever goes on with the line keeps others from being woken for it. */
+static enum step go_on(struct pool *pool, struct ferry__worker *w) {
+    if (!pool->base.first)
+        return rest(pool, w);
+    if (!pool->searching) {
+        pool->searching = 1;
+        w->searching = true;
+    }
+    return BUSY;
+}
+
+static enum step run_turn(struct pool *pool, struct ferry__worker *w, struct ferry__work *turn,
+                          struct ferry__thread *thread) {
+    ferry_executor *executor = &pool->base, *strand = turn->strand;
+    struct ferry__job_end end = {0, NULL};
+    struct ferry__job *job = ferry__strand_begin(turn);
+    if (job)
+        end = ferry__job_run(job, thread);
+    ferry__lock(&executor->lock);
+    turn_ends(pool, turn);
+    ferry__unlock(&executor->lock);
+    ferry__executor_ref(strand);
+    bool again = ferry__strand_end(turn, job), orphan = job && ferry__job_orphaned(job);
+    if (orphan)
+        ferry__job_finish(job, end);
+    ferry__lock(&executor->lock);
+    if (again)
+        push_turn(executor, turn);
+    enum step step = go_on(pool, w);
+    ferry__unlock(&executor->lock);
+    if (job && !orphan)
+        ferry__job_finish(job, end);
+    if (job)
+        ferry__executor_delivered(strand, 1);
+    if (!again)
+        ferry__executor_unref(strand); /* the turn's */
+    ferry__executor_unref(strand);
+    return step;
+}
+
 /* Runs what was taken. It is idle, if it will be, before the result is delivered. */
 static enum step run(struct pool *pool, struct ferry__worker *w, struct ferry__work *work,
                      struct ferry__thread *thread) {
+    if (work->strand)
+        return run_turn(pool, w, work, thread);
     ferry_executor *executor = &pool->base;
-    struct ferry__job *job = NULL;
-    struct ferry__job_end end = {0, NULL};
-    bool turn = work->strand != NULL;
-    if (turn) {
-        ferry__strand_run(work, &job, &end, thread);
-    } else {
-        job = ferry__container(work, struct ferry__job, work);
-        end = ferry__job_run(job, thread);
-    }
+    struct ferry__job *job = ferry__container(work, struct ferry__job, work);
+    struct ferry__job_end end = ferry__job_run(job, thread);
+    bool orphan = ferry__job_orphaned(job);
     ferry__lock(&executor->lock);
-    if (turn)
-        executor->stats.running--;
-    else
-        ferry__executor_ended(executor, job);
-    enum step step = executor->first ? BUSY : rest(pool, w);
+    ferry__executor_ended(executor, job);
+    if (orphan) {
+        ferry__unlock(&executor->lock);
+        ferry__job_finish(job, end);
+        ferry__lock(&executor->lock);
+    }
+    enum step step = go_on(pool, w);
     ferry__unlock(&executor->lock);
-    if (job)
+    if (!orphan)
         ferry__job_finish(job, end);
     return step;
 }
@@ -316,9 +435,11 @@ static bool sleep_until_called(struct pool *pool, struct ferry__worker *w) {
         if (ferry__now() < until || __atomic_load_n(&w->called, __ATOMIC_ACQUIRE))
             continue;
         ferry__lock(&executor->lock);
-        bool bored = w->idle && pool->threads > pool->threads_min;
-        if (bored)
+        bool bored = w->idle && pool->threads - pool->leaving > pool->threads_min;
+        if (bored) {
             idle_remove(pool, w);
+            pool->leaving++;
+        }
         ferry__unlock(&executor->lock);
         if (bored)
             return false;
@@ -332,6 +453,7 @@ static void leave(struct pool *pool, struct ferry__worker *w) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
     ferry__lock(&executor->lock);
+    pool->leaving--;
     pool->threads--;
     executor->stats.threads--;
     bool join = pool->has_left;
@@ -385,26 +507,35 @@ static void *worker(void *arg) {
     return NULL;
 }
 
-/* A thread couldn't be made. If there are others, they do the work; else what is in the line fails. */
+/* A thread couldn't be made. If there are others that may come to the line, they do the work; else what is in it
+ * fails, and who waits for a place as well. */
 static void fail_line(struct pool *pool) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
     struct ferry__work *failed = NULL;
+    const struct ferry__job_end end = {-EAGAIN, &ferry__say_no_thread};
+    size_t jobs = 0;
     ferry__lock(&executor->lock);
     pool->searching = 0;
     pool->threads--;
     executor->stats.threads--;
-    if (pool->threads > 0) {
+    __atomic_fetch_add(&pool->departures, 1, __ATOMIC_RELEASE);
+    ferry__futex_wake(&pool->departures, INT_MAX);
+    if (pool->threads > pool->blocked) {
         if (pool->idle)
             ferry__pool_rouse(executor, &after);
     } else {
         failed = executor->first;
-        for (struct ferry__work *work = failed; work; work = work->next)
+        for (struct ferry__work *work = failed; work; work = work->next) {
             if (!work->strand) {
                 ferry__container(work, struct ferry__job, work)->state = FERRY__JOB_TAKEN;
-                executor->stats.queued--;
+                jobs++;
             }
+        }
         executor->first = executor->last = NULL;
+        executor->stats.queued -= jobs;
+        executor->delivering += jobs;
+        ferry__executor_refuse(executor, end.result, &after.wakes);
     }
     ferry__executor_check_end(executor, &after.wakes);
     ferry__unlock(&executor->lock);
@@ -413,11 +544,11 @@ static void fail_line(struct pool *pool) {
         struct ferry__work *work = failed;
         failed = work->next;
         if (work->strand)
-            ferry__strand_fail(work, (struct ferry__job_end){-EAGAIN, &say_no_thread});
+            ferry__strand_fail(work, end);
         else
-            ferry__job_finish(ferry__container(work, struct ferry__job, work),
-                              (struct ferry__job_end){-EAGAIN, &say_no_thread});
+            ferry__job_finish(ferry__container(work, struct ferry__job, work), end);
     }
+    ferry__executor_delivered(executor, jobs);
 }
 
 void ferry__pool_start(ferry_executor *executor) {
@@ -448,32 +579,62 @@ void ferry__pool_start(ferry_executor *executor) {
 
 /* ---- Jobs that wait for handles --------------------------------------------------------------------------- */
 
-bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f) {
+/* Only a wait that nothing ends but the job itself, or a cancel that is passed on: for any other the worker must stay
+ * able to leave it. */
+static bool waits_without_bound(const struct ferry__ctx *ctx, int64_t deadline) {
+    if (deadline != FERRY__NEVER || ctx->next_deadline != FERRY__NEVER)
+        return false;
+    for (const ferry_scope *s = ctx->top; s->outer; s = s->outer)
+        if (!s->group) /* a shield, or a scope that somebody may cancel; a group tells its members itself */
+            return false;
+    return true;
+}
+
+/* Whether the job is in a line that nobody comes to before the waiting one has ended. Under the executor's lock. */
+static bool stuck_behind(const struct ferry__job *job, const struct ferry__job *waiting, const struct pool *pool) {
+    if (job->state != FERRY__JOB_QUEUED)
+        return false;
+    if (job->executor == &pool->base)
+        return !pool->idle && !pool->searching;
+    return job->executor == waiting->executor && job->executor->kind == FERRY__STRAND &&
+           ferry__strand_full(job->executor);
+}
+
+static void count_helped(struct pool *pool, ferry_executor *executor, bool begins) {
+    if (executor->kind == FERRY__STRAND)
+        ferry__strand_helped(executor, begins);
+    else
+        pool->helped = begins ? pool->helped + 1 : pool->helped - 1;
+}
+
+bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f, int64_t deadline) {
     struct ferry__worker *w = ctx->thread->worker;
-    if (!w || f->kind != FERRY__IS_JOB || w->helping >= HELP_DEPTH)
+    if (!w || f->kind != FERRY__IS_JOB || w->helping >= HELP_DEPTH || !waits_without_bound(ctx, deadline))
         return false;
-    struct ferry__job *job = (struct ferry__job *)f;
-    struct pool *pool = w->pool;
-    ferry_executor *executor = &pool->base;
-    if (job->executor != executor)
-        return false;
+    struct ferry__job *job = (struct ferry__job *)f, *waiting = (struct ferry__job *)ctx->self;
+    ferry_executor *executor = job->executor; /* ours as long as the handle is the caller's */
     struct ferry__after after = {0};
     ferry__lock(&executor->lock);
-    bool mine = job->state == FERRY__JOB_QUEUED && !pool->idle && !pool->searching &&
-                pool->threads >= limit(pool);
-    if (mine)
-        ferry__executor_began(executor, ferry__executor_take(executor, &job->work, &after));
+    bool mine = stuck_behind(job, waiting, w->pool);
+    if (mine) {
+        ferry__executor_began(executor, ferry__executor_take(executor, &job->work));
+        count_helped(w->pool, executor, true);
+        ferry__executor_admit(executor, &after);
+    }
     ferry__unlock(&executor->lock);
     ferry__executor_after(executor, &after);
     if (!mine)
         return false;
     w->helping++;
-    struct ferry__job_end end = ferry__job_run(job, ctx->thread);
+    struct ferry__job_end end = ferry__job_run_for(waiting, job, ctx->thread);
     w->helping--;
     ferry__lock(&executor->lock);
     ferry__executor_ended(executor, job);
+    count_helped(w->pool, executor, false);
+    executor->delivering++;
     ferry__unlock(&executor->lock);
     ferry__job_finish(job, end);
+    ferry__executor_delivered(executor, 1);
     return true;
 }
 

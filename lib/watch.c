@@ -160,12 +160,12 @@ static bool holds_now(struct ferry__watch *watch, enum ferry__watch_until until)
     return yes;
 }
 
-/* A job that waits on its worker runs what is queued behind it in the same full pool itself.
- * Each handle is offered once: what couldn't be run then is running, or the pool can still grow. */
-static bool help(struct ferry__watch *watch, struct ferry__ctx *ctx) {
+/* A job that waits on its worker runs what is queued behind it in the same full pool itself. Each
+ * handle is offered once: what couldn't be run then is running, or the pool can still grow. */
+static bool help(struct ferry__watch *watch, struct ferry__ctx *ctx, int64_t deadline) {
     while (watch->helped < watch->n) {
         ferry_future *f = watch->watched[watch->helped].future;
-        if (f && !ferry__future_done(f) && ferry__worker_help(ctx, f))
+        if (!ferry__future_done(f) && ferry__worker_help(ctx, f, deadline))
             return true;
         watch->helped++;
     }
@@ -184,7 +184,10 @@ int ferry__watch_wait(struct ferry__watch *watch, struct ferry__ctx *ctx,
     if (rc < 0)
         return rc;
     bool job = ctx->kind == FERRY__JOB;
-    while (job && help(watch, ctx))
+    /* Only where nothing but the end of all ends the wait, or a cancel that is passed on: the first
+     * failure of another one couldn't end a job that this thread runs itself. */
+    bool helps = job && (flags & FERRY__OWNED) && until == FERRY__UNTIL_ALL;
+    while (helps && help(watch, ctx, deadline))
         if (holds_now(watch, until))
             return 0;
     struct ferry__waiter waiter;

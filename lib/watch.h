@@ -30,8 +30,8 @@ struct ferry__watch {
     struct ferry__watched *watched;  /* fixed: n of them, in the order of the arguments */
     struct ferry__watched **place;   /* fixed: of each argument; NULL for a NULL handle */
     struct ferry__watched **buckets; /* fixed: to find a handle */
-    unsigned shift;                  /* fixed: a hash's bits that aren't used */
     size_t helped;                   /* owner only: so many were offered to the owner's worker */
+    unsigned shift;                  /* fixed: a hash's bits that aren't used */
 
     unsigned lock;                /* guards what follows */
     struct ferry__waiter *waiter; /* the owner, while it waits */

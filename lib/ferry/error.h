@@ -22,8 +22,9 @@ enum ferry_errno {
 /* A bridge turns its library's codes into a range of its own and registers the words for it, so that
  * ferry_strerror() knows all of them. Codes from `lowest` to `highest` (both negative) belong to it.
  * `text` must be thread-safe and return a string that stays valid. Registering the same range again
- * replaces the function. Returns 0, -EINVAL for a range that isn't negative or overlaps another, or
- * -ENOSPC when 16 bridges are registered already. Any thread; never blocks. */
+ * replaces the function. Returns 0; -EINVAL for a range that isn't negative or overlaps another one, errno's
+ * (-4095 to -1) or Ferry's own (-10099 to -10001); -ENOSPC when 16 bridges are registered already.
+ * Any thread; never blocks. */
 FERRY_API int ferry_error_register(int64_t lowest, int64_t highest, const char *(*text)(int64_t code));
 
 /* The words for a code ("Connection refused"; "no error" for code >= 0). The string is static or lives

@@ -24,7 +24,7 @@ typedef struct ferry_executor_options {
     int threads_min;       /* kept alive when idle; default 0 */
     int64_t idle_ms;       /* a thread above threads_min ends after so long without work; default 10,000 */
     size_t stack_size;     /* of a thread, bytes; default 1 MiB; rounded up to the system's minimum */
-    size_t queue_max;      /* jobs waiting, not running; default 65,536 */
+    size_t queue_max;      /* jobs waiting while every thread (of a strand: every turn) is taken; default 65,536 */
     int full;              /* enum ferry_full_policy */
     void *reserved[4];     /* zero */
 } ferry_executor_options;
@@ -37,6 +37,7 @@ FERRY_API int ferry_executor_new(ferry_executor **out, const ferry_executor_opti
 /* A strand on `pool`: its jobs run one at a time, in the order of submission, on any of the pool's threads.
  * With options->threads_max = n up to n of them run at a time (they start in order): so many at once per
  * class of work. Several strands share a pool fairly, and a strand's jobs take no place in the pool's queue.
+ * A job that awaits one that is queued behind it on its own strand runs it itself, ahead of its turn.
  * `options` may be NULL; of it count name, threads_max (0: 1), queue_max and full.
  * `pool` NULL: the default executor. The pool stays alive as long as its strands. Errors as above. */
 FERRY_API int ferry_strand_new(ferry_executor **out, ferry_executor *pool,
@@ -102,7 +103,8 @@ typedef struct ferry_job_options {
      * returned (fn's return waits for it). It must not wait and must not call Ferry, except for
      * ferry_cancel() on other handles. */
     void (*interrupt)(void *arg);
-    int interrupt_signal; /* > 0: sent to the job's thread on cancel, so that system calls give EINTR */
+    int interrupt_signal; /* > 0: sent to the job's thread on cancel, so that system calls give EINTR. The program
+                             must have a handler for it, set without SA_RESTART */
 
     int policy;       /* enum ferry_job_policy */
     int64_t grace_ms; /* with ABANDON: patience between the request and giving up; 0: none */
@@ -127,8 +129,10 @@ typedef struct ferry_job_options {
  *   -ECANCELED     submitted in a cancelled scope (fn never runs)
  *   FERRY_ECLOSED  the executor was closed
  *   -EAGAIN        the queue is full: policy REFUSE, or policy WAIT where nothing may wait (on a loop's own
- *                  thread outside a task), or no thread could be made and there is none
- * Suspends or blocks only when the queue is full and its policy is WAIT. Any thread. */
+ *                  thread outside a task); or no thread could be made, and there is none that isn't waiting for
+ *                  another handle
+ * Suspends or blocks only when the queue is full and its policy is WAIT. A job that submits to the pool or strand
+ * that it runs on never waits for a place there: it would wait for itself. Any thread. */
 FERRY_API ferry_future *ferry_submit(ferry_executor *executor, ferry_fn fn, void *arg);
 FERRY_API ferry_future *ferry_submit_with(ferry_executor *executor, ferry_fn fn, void *arg,
                                           const ferry_job_options *options);

@@ -12,8 +12,9 @@ struct event_base;
 /* ---- The short way ------------------------------------------------------------------------------ */
 
 /* Makes a loop, runs fn(arg) as its first task, and shuts down in order: tasks that are left are cancelled
- * and joined, jobs are cancelled or waited for. SIGINT and SIGTERM cancel the first task; a second one hurries
- * the shutdown. A task that overflows its stack is named on standard error.
+ * and joined, jobs are cancelled or waited for. SIGINT and SIGTERM cancel the first task; a second one, or the
+ * first after that task has ended, hurries the shutdown, and the next does what it did before. A task that
+ * overflows its stack is named on standard error.
  * Returns fn's result; -EINTR when a signal ended it; -ENOMEM or the errno of the system call when the loop
  * could not be made; -EDEADLK inside a task, a callback or a job of a loop, or when nothing was left that
  * could have woken the tasks (who waits for what is logged then). Blocks the calling thread. */
@@ -41,7 +42,7 @@ FERRY_API ferry_loop *ferry_loop_new(void);
  * set on failure. */
 FERRY_API ferry_loop *ferry_loop_attach(struct event_base *base);
 
-/* The base that the loop stands on, for events of the program's own. Loop thread only. */
+/* The base that the loop stands on, for events of the program's own; NULL for NULL. Loop thread only. */
 FERRY_API struct event_base *ferry_loop_base(ferry_loop *loop);
 
 /* The loop of the running task, callback or job; NULL elsewhere. */
@@ -56,18 +57,22 @@ FERRY_API ferry_loop *ferry_loop_current(void);
 FERRY_API int64_t ferry_loop_run(ferry_loop *loop, ferry_fn fn, void *arg);
 
 /* Makes ferry_loop_run() return FERRY_ESTOPPED after the current turn; before a run: that run makes one turn
- * that doesn't wait. Any thread. */
+ * that doesn't wait. NULL is ignored. Any thread. */
 FERRY_API void ferry_loop_stop(ferry_loop *loop);
 
 /* Orderly end, soft then hard: no new tasks or posts are accepted, all tasks are cancelled (from a task: all
  * others), the loop turns until they have ended or `grace_ms` are over; then shields stop counting, and what
  * still hasn't ended after as long again is logged by name and age. The loop's own executor
- * is ended likewise. A second call hurries the first one.
- * Returns the number of tasks and jobs that were left behind (0: none); -EINPROGRESS in a callback on the
- * loop's own thread (the shutdown goes on by itself), or for a second call. Suspends or blocks. Any thread. */
+ * is ended likewise, and callbacks that are due are called. A second call hurries the first one: nothing more is
+ * waited for.
+ * Returns the number of tasks and jobs that were left behind (0: none, also when it was shut down before);
+ * -EINPROGRESS in a callback on the loop's own thread or in one of its jobs (the shutdown goes on by itself), or for
+ * a second call; -EDEADLK in a task or callback of another loop when nobody runs this one; -EINVAL for NULL;
+ * FERRY_EFORKED; -ENOMEM. Suspends or blocks. Any thread. */
 FERRY_API int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms);
 
-/* Gives the loop back. Returns 0; -EBUSY, with nothing destroyed, while it runs or tasks, callbacks or jobs of
+/* Gives the loop back. Callbacks of handles that outlive a shutdown are dropped (they are logged when the handle ends).
+ * Returns 0; -EBUSY, with nothing destroyed, while it runs or tasks, callbacks or jobs of
  * it are left (shut it down first); 0 for NULL. Loop thread, or any other when it doesn't run. */
 FERRY_API int ferry_loop_free(ferry_loop *loop);
 
@@ -82,7 +87,7 @@ FERRY_API int ferry_post(ferry_loop *loop, ferry_fn fn, void *arg);
  * runs once; sent again after it has started, it runs again. */
 typedef struct ferry_async ferry_async;
 FERRY_API ferry_async *ferry_async_new(ferry_loop *loop, ferry_fn fn, void *arg); /* NULL: out of memory */
-FERRY_API int ferry_async_send(ferry_async *async); /* 0, FERRY_ECLOSED; any thread, never blocks */
+FERRY_API int ferry_async_send(ferry_async *async); /* 0, FERRY_ECLOSED, -EINVAL for NULL; any thread, never blocks */
 FERRY_API void ferry_async_free(ferry_async *async); /* loop thread; its callback doesn't run any more */
 
 FERRY_END_DECLS

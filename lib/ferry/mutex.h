@@ -9,11 +9,10 @@ FERRY_BEGIN_DECLS
 /* The fields belong to the library. May stand anywhere (also static); must not be moved or copied
  * in use. */
 typedef struct ferry_mutex {
-    void *owner;              /* atomic: who holds it, and whether somebody may wait */
-    unsigned lock;            /* inner lock: guards the line */
-    void *first, *last;       /* the line: who waits */
-    struct ferry_mutex *next; /* what the same owner holds besides: owner only */
-    struct ferry_mutex **prev;
+    void *owner;        /* atomic: who holds it, and whether somebody may wait */
+    unsigned lock;      /* inner lock: guards the line */
+    void *first, *last; /* the line: who waits */
+    struct ferry_mutex *next, *prev; /* what the same owner holds besides: owner only */
     void *reserved[2];
 } ferry_mutex;
 #define FERRY_MUTEX_INIT FERRY_ZERO

@@ -22,7 +22,7 @@ typedef struct ferry_queue_options {
      * nothing of Ferry. */
     int (*compare)(const void *a, const void *b);
     void (*item_free)(void *item); /* for items that are discarded */
-    void *reserved[4];                             /* zero */
+    void *reserved[4];             /* zero */
 } ferry_queue_options;
 
 /* A queue of up to `capacity` items. NULL with errno EINVAL (capacity 0 or above SIZE_MAX / 64, an
@@ -37,22 +37,22 @@ FERRY_API int ferry_queue_free(ferry_queue *queue);
 
 /* Puts an item (any pointer, NULL too); waits while the queue is full. Returns 0; FERRY_ECLOSED;
  * -ECANCELED; -ETIMEDOUT; -EDEADLK on a loop's own thread outside a task when it would have to
- * wait; -ENOMEM when memory for more than 4,096 items is short. After an error the item is still
- * the caller's. Suspends or blocks. Any thread. */
+ * wait; -ENOMEM when memory for more than 4,096 items, or for the record that a thread's first call
+ * makes, is short. After an error the item is still the caller's. Suspends or blocks. Any thread. */
 FERRY_API int ferry_queue_put(ferry_queue *queue, void *item);
 FERRY_API int ferry_queue_put_for(ferry_queue *queue, void *item, int64_t ms);
 FERRY_API int ferry_queue_try_put(ferry_queue *queue, void *item); /* or -EAGAIN: never waits */
 
 /* Gets the next item into *item; waits while the queue is empty. Returns 0; FERRY_ECLOSED when it
- * is closed and empty; -ECANCELED, -ETIMEDOUT, -EDEADLK (as above): nothing was taken. Suspends or
- * blocks. Any thread. */
+ * is closed and empty; -ECANCELED, -ETIMEDOUT, -EDEADLK, -ENOMEM for the thread's record: nothing
+ * was taken. Suspends or blocks. Any thread. */
 FERRY_API int ferry_queue_get(ferry_queue *queue, void **item);
 FERRY_API int ferry_queue_get_for(ferry_queue *queue, void **item, int64_t ms);
 FERRY_API int ferry_queue_try_get(ferry_queue *queue, void **item); /* or -EAGAIN: never waits */
 
 /* Each item that was put is unfinished until somebody has called task_done for it. join waits until
- * none is. task_done returns -EINVAL when there is none. join returns 0, -ECANCELED, -EDEADLK; at
- * once when none is. */
+ * none is, and returns 0, at once when none is, or -ECANCELED, -EDEADLK, -ENOMEM as above.
+ * task_done never waits, and returns 0, or -EINVAL when there is none. Any thread. */
 FERRY_API int ferry_queue_task_done(ferry_queue *queue);
 FERRY_API int ferry_queue_join(ferry_queue *queue);
 
@@ -62,7 +62,7 @@ FERRY_API int ferry_queue_join(ferry_queue *queue);
  * added). Never waits. Any thread. */
 FERRY_API void ferry_queue_close(ferry_queue *queue, bool discard);
 
-/* Items in it now. */
+/* Items in it now. Never waits. Any thread. */
 FERRY_API size_t ferry_queue_length(ferry_queue *queue);
 
 FERRY_END_DECLS

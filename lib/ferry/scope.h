@@ -28,6 +28,7 @@ struct ferry_scope {
     int state;                 /* owner only: fresh, open, closed */
     bool shield;               /* owner only */
     bool told;                 /* owner only: members of the group were told */
+    unsigned round;            /* owner only: when it was opened, counted in budgets */
     void *reserved[2];
 };
 #define FERRY_SCOPE_INIT FERRY_ZERO

@@ -158,6 +158,32 @@ TASK_TEST(left_before_the_end) {
     return 0;
 }
 
+static void count_free(void *arg) {
+    ++*(int *)arg;
+}
+
+static int64_t succeeds(void *arg) {
+    (void)arg;
+    return 0;
+}
+
+TASK_TEST(what_was_given_is_let_go) {
+    int freed = 0;
+    ferry_job_options options = {.arg_free = count_free};
+    ferry_future *f[2];
+    f[0] = ferry_submit_with(NULL, succeeds, &freed, &options);
+    ferry_promise *p = ferry_promise_new(&f[1], NULL);
+    ferry_completion *c = ferry_completion_new(f, 2);
+    CHECK_INT(ferry_completion_next(c, FERRY_FOREVER), 0);
+    CHECK_INT(ferry_await(f[0]), 0);
+    while (freed == 0) /* the last reference is gone, although the completion isn't */
+        ferry_yield();
+    ferry_completion_free(c);
+    ferry_promise_drop(p);
+    CHECK_INT(ferry_await(f[1]), FERRY_ECLOSED);
+    return 0;
+}
+
 TASK_TEST(of_nothing) {
     ferry_completion *c = ferry_completion_new(NULL, 0);
     CHECK(c != NULL);
@@ -182,6 +208,7 @@ int main(void) {
         CASE("AGG-06 the same handle twice is given once", the_same_handle_twice),
         CASE("a completion that is freed before its end leaves nothing behind",
              left_before_the_end),
+        CASE("a handle that was given is let go", what_was_given_is_let_go),
         CASE("a completion of nothing, of NULL and of oneself", of_nothing),
     };
     return SUPPORT_RUN(tests);

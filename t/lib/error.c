@@ -10,7 +10,7 @@
 #include "oom.h"
 #include "support.h"
 
-/* ---- Words ---------------------------------------------------------------------------------------- */
+/* ---- Words ----------------------------------------------------------------------------------- */
 
 static void own_codes_have_words(void **state) {
     (void)state;
@@ -18,9 +18,12 @@ static void own_codes_have_words(void **state) {
         int64_t code;
         const char *name;
     } codes[] = {
-        {FERRY_EJOBCANCELED, "FERRY_EJOBCANCELED"}, {FERRY_ECLOSED, "FERRY_ECLOSED"},
-        {FERRY_END, "FERRY_END"},                   {FERRY_EBROKEN, "FERRY_EBROKEN"},
-        {FERRY_EGROUP, "FERRY_EGROUP"},             {FERRY_EFORKED, "FERRY_EFORKED"},
+        {FERRY_EJOBCANCELED, "FERRY_EJOBCANCELED"},
+        {FERRY_ECLOSED, "FERRY_ECLOSED"},
+        {FERRY_END, "FERRY_END"},
+        {FERRY_EBROKEN, "FERRY_EBROKEN"},
+        {FERRY_EGROUP, "FERRY_EGROUP"},
+        {FERRY_EFORKED, "FERRY_EFORKED"},
         {FERRY_ESTOPPED, "FERRY_ESTOPPED"},
     };
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
@@ -111,11 +114,12 @@ static void sixteen_bridges_fit(void **state) {
         rc = rc ? rc : ferry_error_register(-40000 - i * 10, -39991 - i * 10, words_b);
     assert_int_equal(rc, 0);
     assert_int_equal(ferry_error_register(-50000, -49000, words_b), -ENOSPC);
-    assert_int_equal(ferry_error_register(-40000, -39991, words_a), 0); /* replacing needs no room */
+    assert_int_equal(ferry_error_register(-40000, -39991, words_a),
+                     0); /* replacing needs no room */
     assert_string_equal(ferry_strerror(-40140), "something of b");
 }
 
-/* ---- The last error -------------------------------------------------------------------------------- */
+/* ---- The last error -------------------------------------------------------------------------- */
 
 static void *fresh_thread(void *arg) {
     size_t n = 7;
@@ -130,7 +134,8 @@ static void *fresh_thread(void *arg) {
 static void each_thread_has_its_last_error(void **state) {
     (void)state;
     pthread_t thread;
-    assert_int_equal(ferry_fail(-EISDIR, "cannot open '%s': is a %s", "x.db", "directory"), -EISDIR);
+    assert_int_equal(ferry_fail(-EISDIR, "cannot open '%s': is a %s", "x.db", "directory"),
+                     -EISDIR);
     assert_int_equal(pthread_create(&thread, NULL, fresh_thread, NULL), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_string_equal(ferry_errmsg(), "cannot open 'x.db': is a directory");
@@ -200,7 +205,7 @@ static void a_thread_without_a_record_is_told(void **state) {
     assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
-/* ---- Details --------------------------------------------------------------------------------------- */
+/* ---- Details --------------------------------------------------------------------------------- */
 
 static void a_detail_goes_with_its_code(void **state) {
     (void)state;
@@ -246,7 +251,7 @@ static void a_detail_is_shared(void **state) {
     assert_int_equal(oom_blocks(), before);
 }
 
-/* ---- Groups ---------------------------------------------------------------------------------------- */
+/* ---- Groups ---------------------------------------------------------------------------------- */
 
 static void a_group_copies_its_errors(void **state) {
     (void)state;
@@ -284,16 +289,33 @@ static void a_group_of_groups_keeps_its_causes(void **state) {
     long before = oom_blocks();
     ferry_error leaf = {.code = -EIO, .name = "leaf", .message = "the disk"};
     struct ferry__detail *inner = ferry__detail_group(&leaf, 1, 0);
-    ferry_error middle = {.code = FERRY_EGROUP, .name = "inner", .message = inner->text,
-                          .causes = inner->errors, .n_causes = inner->n_errors};
+    ferry_error middle = {.code = FERRY_EGROUP,
+                          .name = "inner",
+                          .message = inner->text,
+                          .causes = inner->errors,
+                          .n_causes = inner->n_errors};
     struct ferry__detail *outer = ferry__detail_group(&middle, 1, 0); /* takes inner over */
-    assert_string_equal(outer->text,
-                        "1 of the group's members failed: inner: 1 of the group's members failed: leaf: the disk");
+    assert_string_equal(
+        outer->text,
+        "1 of the group's members failed: inner: 1 of the group's members failed: leaf: the disk");
     assert_int_equal(outer->errors[0].n_causes, 1);
     assert_string_equal(outer->errors[0].causes[0].name, "leaf");
     assert_string_equal(outer->errors[0].causes[0].message, "the disk");
     ferry__detail_unref(outer);
     assert_int_equal(oom_blocks(), before);
+}
+
+static void an_error_without_message_gets_the_words(void **state) {
+    (void)state;
+    /* Codes that nobody knows: their words stand in one buffer. */
+    ferry_error errors[] = {{.code = -60001, .name = "a"}, {.code = -60002, .name = "b"}};
+    struct ferry__detail *detail = ferry__detail_group(errors, 2, 0);
+    assert_string_equal(detail->errors[0].message, "Unknown error -60001");
+    assert_string_equal(detail->errors[1].message, "Unknown error -60002");
+    assert_string_equal(
+        detail->text, "2 of the group's members failed: a: Unknown error -60001; b: Unknown error "
+                      "-60002");
+    ferry__detail_unref(detail);
 }
 
 static void a_long_summary_is_cut(void **state) {
@@ -321,8 +343,9 @@ static void lost_errors_are_counted(void **state) {
     (void)state;
     ferry_error one = {.code = -EIO, .name = "a", .message = "b"};
     struct ferry__detail *detail = ferry__detail_group(&one, 1, 4);
-    assert_string_equal(detail->text, "5 of the group's members failed: a: b; and 4 more, for which there was "
-                                      "no memory");
+    assert_string_equal(detail->text,
+                        "5 of the group's members failed: a: b; and 4 more, for which there was "
+                        "no memory");
     ferry__detail_unref(detail);
     detail = ferry__detail_group(NULL, 0, 2);
     assert_string_equal(detail->text,
@@ -338,8 +361,11 @@ static void a_long_chain_of_causes_is_freed(void **state) {
     ferry_error leaf = {.code = -EIO, .name = "leaf", .message = "the disk"};
     struct ferry__detail *detail = ferry__detail_group(&leaf, 1, 0);
     for (int i = 0; i < 200000; i++) {
-        ferry_error around = {.code = FERRY_EGROUP, .name = "body", .message = "deeper",
-                              .causes = detail->errors, .n_causes = detail->n_errors};
+        ferry_error around = {.code = FERRY_EGROUP,
+                              .name = "body",
+                              .message = "deeper",
+                              .causes = detail->errors,
+                              .n_causes = detail->n_errors};
         detail = ferry__detail_group(&around, 1, 0);
         assert_non_null(detail);
     }
@@ -352,10 +378,13 @@ static void without_memory_the_causes_are_given_back(void **state) {
     long before = oom_blocks();
     ferry_error leaf = {.code = -EIO, .name = "leaf", .message = "the disk"};
     struct ferry__detail *inner = ferry__detail_group(&leaf, 1, 0);
-    ferry_error errors[] = {{.code = FERRY_EGROUP, .name = "a", .message = "m",
-                             .causes = inner->errors, .n_causes = 1},
-                            {.code = FERRY_EGROUP, .name = "b", .message = "m",
-                             .causes = ferry__detail_ref(inner)->errors, .n_causes = 1}};
+    ferry_error errors[] = {
+        {.code = FERRY_EGROUP, .name = "a", .message = "m", .causes = inner->errors, .n_causes = 1},
+        {.code = FERRY_EGROUP,
+         .name = "b",
+         .message = "m",
+         .causes = ferry__detail_ref(inner)->errors,
+         .n_causes = 1}};
     oom_after(0, true);
     assert_null(ferry__detail_group(errors, 2, 0));
     oom_never();
@@ -371,7 +400,8 @@ static void without_memory_the_causes_are_given_back(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("a thread without a record is told that memory is short", a_thread_without_a_record_is_told),
+        CASE("a thread without a record is told that memory is short",
+             a_thread_without_a_record_is_told),
         CASE("Ferry's own codes have words and names", own_codes_have_words),
         CASE("errno has the C library's words, and stays as it is", errno_has_its_words),
         CASE("any number has words", any_number_has_words),
@@ -388,6 +418,8 @@ int main(void) {
         CASE("a detail is shared by reference", a_detail_is_shared),
         CASE("a group copies its errors", a_group_copies_its_errors),
         CASE("a group of groups keeps its causes", a_group_of_groups_keeps_its_causes),
+        CASE("an error without a message gets the words of its code",
+             an_error_without_message_gets_the_words),
         CASE("a long summary is cut, names aren't", a_long_summary_is_cut),
         CASE("lost errors are counted", lost_errors_are_counted),
         CASE("a long chain of causes is freed without recursion", a_long_chain_of_causes_is_freed),

@@ -2,39 +2,14 @@
 #include "config.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "parked.h"
-#include "saturate.h"
+#include "sleeper.h"
 #include "support.h"
 #include "waiters.h"
 
-/* ---- Members ---------------------------------------------------------------------------------------- */
-
-struct sleeper {
-    ferry_event begun;
-    int64_t rc;      /* of its sleep */
-    int64_t instead; /* what it returns when it was cancelled; 0: that */
-    bool ended;
-};
-
-static int64_t sleeps(void *arg) {
-    struct sleeper *s = arg;
-    ferry_event_set(&s->begun);
-    s->rc = ferry_sleep(60000);
-    s->ended = true;
-    return s->instead ? ferry_fail(s->instead, "broke while cleaning up") : s->rc;
-}
-
-static int64_t fails(void *arg) {
-    return ferry_fail(*(int64_t *)arg, "code %d", (int)*(int64_t *)arg);
-}
-
-static int64_t succeeds(void *arg) {
-    *(bool *)arg = true;
-    return 0;
-}
+/* ---- Members --------------------------------------------------------------------------------- */
 
 static int64_t sleeps_and_succeeds(void *arg) {
     ferry_sleep(60000);
@@ -54,7 +29,7 @@ static void check_error(const ferry_error *error, int64_t code, const char *name
     CHECK_STR(error->message, message);
 }
 
-/* ---- Errors ----------------------------------------------------------------------------------------- */
+/* ---- Errors ---------------------------------------------------------------------------------- */
 
 TASK_TEST(all_errors_are_kept) {
     int64_t codes[] = {-EIO, -ENOENT, -EBADMSG};
@@ -197,7 +172,7 @@ TASK_TEST(one_child_is_cancelled) {
     return 0;
 }
 
-/* ---- The owner is cancelled ------------------------------------------------------------------------- */
+/* ---- The owner is cancelled ------------------------------------------------------------------ */
 
 struct owner {
     struct sleeper children[3];
@@ -306,7 +281,7 @@ TASK_TEST(members_that_succeed_all_the_same) {
     return 0;
 }
 
-/* ---- The group takes back what it asked for ----------------------------------------------------------- */
+/* ---- The group takes back what it asked for -------------------------------------------------- */
 
 TASK_TEST(no_stray_cancel_after_the_body_was_interrupted) {
     int64_t code = -EIO;
@@ -333,7 +308,7 @@ TASK_TEST(no_stray_cancel_after_a_join) {
     return 0;
 }
 
-/* ---- Groups in groups --------------------------------------------------------------------------------- */
+/* ---- Groups in groups ------------------------------------------------------------------------ */
 
 struct nest {
     int64_t inner_code; /* of the inner group's child; 0: it sleeps */
@@ -419,7 +394,7 @@ TASK_TEST(both_fail) {
     return 0;
 }
 
-/* ---- Members that come late ----------------------------------------------------------------------------- */
+/* ---- Members that come late ------------------------------------------------------------------ */
 
 struct latecomer {
     ferry_group *group;
@@ -483,6 +458,13 @@ static void count_free(void *arg) {
     ++*(int *)arg;
 }
 
+static int64_t spawns_too_late(void *arg) {
+    bool ran = false;
+    CHECK_INT(ferry_group_spawn(arg, succeeds, &ran), -EINVAL);
+    ferry_group_cancel(arg);
+    return 0;
+}
+
 static void check_left(ferry_group *group) {
     int freed = 0;
     ferry_future *handle = ferry_self();
@@ -496,6 +478,7 @@ static void check_left(ferry_group *group) {
     CHECK_INT(ferry_group_start(group, succeeds, &freed), -EINVAL);
     CHECK_INT(ferry_yield(), 0);
     CHECK_INT(freed, 0);
+    CHECK_INT(ferry_await(ferry_spawn(spawns_too_late, group)), 0);
     CHECK_INT(ferry_group_close(group, 0), -EINVAL);
     CHECK_INT(ferry_group_open(group), -EINVAL);
 }
@@ -518,7 +501,21 @@ TASK_TEST(nothing_is_taken_after_the_end) {
     return 0;
 }
 
-/* ---- Cancelled scopes around it --------------------------------------------------------------------------- */
+TASK_TEST(nothing_is_started_on_a_closed_loop) {
+    int freed = 0;
+    ferry_task_options options = {.arg_free = count_free};
+    ferry_group group = FERRY_GROUP_INIT;
+    CHECK_INT(ferry_group_open(&group), 0);
+    CHECK_INT(ferry_loop_shutdown(ferry_loop_current(), 0), 0);
+    CHECK_INT(ferry_group_spawn_with(&group, succeeds, &freed, &options, NULL), FERRY_ECLOSED);
+    CHECK_INT(ferry_group_start(&group, succeeds, &freed), FERRY_ECLOSED);
+    CHECK_INT(ferry_group_spawn(&group, NULL, NULL), -EINVAL);
+    CHECK_INT(ferry_group_close(&group, 0), 0);
+    CHECK_INT(freed, 0); /* it stays the caller's */
+    return 0;
+}
+
+/* ---- Cancelled scopes around it -------------------------------------------------------------- */
 
 TASK_TEST(an_empty_group_invents_no_cancel) {
     bool ran = false;
@@ -564,11 +561,7 @@ static void an_empty_group_in_a_cancelled_thread(void **state) {
     CHECK_INT(ferry_scope_close(&outer, -ECANCELED), 0);
 }
 
-/* ---- Results ------------------------------------------------------------------------------------------ */
-
-static int64_t returns_it(void *arg) {
-    return *(int64_t *)arg;
-}
+/* ---- Results --------------------------------------------------------------------------------- */
 
 TASK_TEST(a_handle_of_a_member) {
     int64_t codes[] = {12, -EIO};
@@ -678,6 +671,8 @@ int main(void) {
              a_child_spawns_while_the_group_closes),
         CASE("GRP-12 so do jobs of a thread's group", jobs_submit_members),
         CASE("GRP-13 nothing is taken after the end", nothing_is_taken_after_the_end),
+        CASE("GRP-13 nothing is started on a loop that was shut down",
+             nothing_is_started_on_a_closed_loop),
         CASE("GRP-18 an empty group in a cancelled scope lets others run and invents no cancel",
              an_empty_group_invents_no_cancel),
         CASE("GRP-18 nor do children that never wait", children_that_never_wait_invent_no_cancel),

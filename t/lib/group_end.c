@@ -1,4 +1,4 @@
-/* Groups: cancel, deadline, shields, groups that nobody closes, and memory that runs out. */
+/* Groups: cancel, deadline, shields, fork, and memory that runs out. */
 #include "config.h"
 
 #include <errno.h>
@@ -6,30 +6,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "oom.h"
 #include "parked.h"
 #include "saturate.h"
+#include "sleeper.h"
+#include "storm.h"
 #include "support.h"
 #include "waiters.h"
-
-struct sleeper {
-    ferry_event begun;
-    int64_t rc; /* of its sleep */
-    bool ended;
-};
-
-static int64_t sleeps(void *arg) {
-    struct sleeper *s = arg;
-    ferry_event_set(&s->begun);
-    s->rc = ferry_sleep(60000);
-    s->ended = true;
-    return s->rc;
-}
-
-static int64_t succeeds(void *arg) {
-    *(bool *)arg = true;
-    return 0;
-}
 
 static int64_t sleeps_and_succeeds(void *arg) {
     ferry_sleep(60000);
@@ -47,11 +31,7 @@ static void *cancels_group_thread(void *arg) {
     return NULL;
 }
 
-static int64_t fails(void *arg) {
-    return ferry_fail(-EIO, "%s", (const char *)arg);
-}
-
-/* ---- Cancel ----------------------------------------------------------------------------------------- */
+/* ---- Cancel ---------------------------------------------------------------------------------- */
 
 struct tree {
     struct sleeper leaves[2];
@@ -205,6 +185,49 @@ TASK_TEST(a_running_member_is_told_once) {
     return 0;
 }
 
+struct late_submit {
+    ferry_group *group;
+    ferry_executor *pool;
+    struct sleeper job;
+    bool submitted;
+};
+
+static int64_t submits_late(void *arg) {
+    struct late_submit *l = arg;
+    CHECK_INT(ferry_group_submit(l->group, l->pool, sleeps, &l->job), 0);
+    l->submitted = true;
+    return 0;
+}
+
+/* Its submitter, which isn't a member, waits for a place in the queue when the group is
+ * cancelled. */
+TASK_TEST(a_member_that_is_being_submitted) {
+    ferry_group group = FERRY_GROUP_INIT;
+    struct late_submit l = {.group = &group};
+    ferry_executor_options options = {.threads_max = 1, .queue_max = 1};
+    CHECK_INT(ferry_executor_new(&l.pool, &options), 0);
+    saturation s;
+    saturate(&s, l.pool, 1);
+    bool ran = false;
+    ferry_future *queued = ferry_submit(l.pool, succeeds, &ran);
+    ferry_future *submitter = ferry_spawn(submits_late, &l);
+    CHECK_INT(ferry_group_open(&group), 0);
+    until_parked(submitter);
+    ferry_group_cancel(&group);
+    CHECK(task_parked(submitter)); /* it isn't cancelled itself */
+    ferry_scope shield = FERRY_SCOPE_INIT;
+    CHECK_INT(ferry_shield_open(&shield, FERRY_FOREVER), 0);
+    desaturate(&s);
+    CHECK_INT(ferry_await(submitter), 0);
+    CHECK_INT(ferry_await(queued), 0);
+    CHECK_INT(ferry_scope_close(&shield, 0), 0);
+    CHECK(l.submitted);
+    CHECK_INT(ferry_group_close(&group, 0), 0);
+    CHECK_INT(ferry_executor_stop(l.pool, FERRY_FOREVER), 0);
+    ferry_executor_free(l.pool);
+    return 0;
+}
+
 TASK_TEST(cancelled_before_it_was_opened) {
     bool done = false;
     struct sleeper sleeper = {0};
@@ -231,7 +254,7 @@ TASK_TEST(a_member_of_a_cancelled_group_runs_to_its_first_wait) {
     return 0;
 }
 
-/* ---- Deadlines -------------------------------------------------------------------------------------- */
+/* ---- Deadlines ------------------------------------------------------------------------------- */
 
 TASK_TEST(deadline_in_the_body) {
     struct sleeper sleeper = {0};
@@ -277,7 +300,7 @@ TASK_TEST(a_member_that_succeeds_after_the_deadline) {
     return 0;
 }
 
-/* ---- Shields ---------------------------------------------------------------------------------------- */
+/* ---- Shields --------------------------------------------------------------------------------- */
 
 struct behind_shield {
     ferry_event go;
@@ -374,153 +397,40 @@ TASK_TEST(a_shielded_child_delays_the_end) {
     return 0;
 }
 
-/* ---- Groups that nobody closes ------------------------------------------------------------------------ */
-
-struct abandoned {
-    struct sleeper task, job;
-    bool fails_late;
+struct behind_hard {
+    ferry_executor *pool;
+    struct sleeper sleeper;
 };
 
-static int64_t fails_when_cancelled(void *arg) {
-    ferry_sleep(60000);
-    return fails(arg);
-}
-
-static int64_t leaves_group_open(void *arg) {
-    struct abandoned *a = arg;
+static int64_t joins_behind_shield(void *arg) {
+    struct behind_hard *b = arg;
+    ferry_scope shield = FERRY_SCOPE_INIT;
     ferry_group group = FERRY_GROUP_INIT;
+    CHECK_INT(ferry_shield_open(&shield, FERRY_FOREVER), 0);
     CHECK_INT(ferry_group_open(&group), 0);
-    CHECK_INT(ferry_group_spawn(&group, sleeps, &a->task), 0);
-    CHECK_INT(ferry_group_submit(&group, NULL, sleeps, &a->job), 0);
-    CHECK_INT(ferry_group_spawn(&group, fails_when_cancelled, "too late to be seen"), 0);
-    CHECK_INT(ferry_event_wait(&a->task.begun), 0);
-    CHECK_INT(ferry_event_wait(&a->job.begun), 0);
-    return 9;
+    CHECK_INT(ferry_group_submit(&group, b->pool, sleeps, &b->sleeper), 0);
+    int64_t rc = ferry_group_close(&group, 0);
+    return ferry_scope_close(&shield, rc);
 }
 
-TASK_TEST(a_task_ends_with_its_group_open) {
-    struct abandoned a = {0};
-    struct kept_log log;
-    keep_log(&log, FERRY_LOG_WARNING, "without closing it");
-    CHECK_INT(ferry_await(ferry_spawn(leaves_group_open, &a)), 9);
-    CHECK_INT(kept_messages(&log), 1);
-    CHECK(a.task.ended && a.job.ended);
-    CHECK_INT(a.task.rc, -ECANCELED);
-    CHECK_INT(a.job.rc, -ECANCELED);
+/* A shutdown that has become hard ends the owner's shield, and so its members, also those on
+ * executors that aren't the loop's. */
+TASK_TEST(a_hard_shutdown) {
+    struct behind_hard b = {.pool = NULL};
+    CHECK_INT(ferry_executor_new(&b.pool, &(ferry_executor_options){.threads_max = 1}), 0);
+    ferry_future *owner = ferry_spawn(joins_behind_shield, &b);
+    CHECK_INT(ferry_event_wait(&b.sleeper.begun), 0);
+    until_parked(owner);
+    CHECK_INT(ferry_loop_shutdown(ferry_loop_current(), support_slow() ? 2000 : 400), 0);
+    CHECK_INT(b.sleeper.rc, -ECANCELED);
+    CHECK(ferry_cancelled(owner));
+    ferry_detach(owner);
+    CHECK_INT(ferry_executor_stop(b.pool, FERRY_FOREVER), 0);
+    ferry_executor_free(b.pool);
     return 0;
 }
 
-TASK_TEST(errors_in_an_abandoned_group_are_logged) {
-    struct abandoned a = {0};
-    struct kept_log log;
-    keep_log(&log, FERRY_LOG_ERROR, "too late to be seen");
-    CHECK_INT(ferry_await(ferry_spawn(leaves_group_open, &a)), 9);
-    CHECK_INT(kept_messages(&log), 1);
-    return 0;
-}
-
-static int64_t leaves_two_groups_open(void *arg) {
-    struct sleeper *sleepers = arg;
-    ferry_group outer = FERRY_GROUP_INIT, inner = FERRY_GROUP_INIT;
-    ferry_scope scope = FERRY_SCOPE_INIT;
-    CHECK_INT(ferry_group_open(&outer), 0);
-    CHECK_INT(ferry_group_spawn(&outer, sleeps, &sleepers[0]), 0);
-    CHECK_INT(ferry_scope_open(&scope, FERRY_FOREVER), 0);
-    CHECK_INT(ferry_group_open(&inner), 0);
-    CHECK_INT(ferry_group_spawn(&inner, sleeps, &sleepers[1]), 0);
-    return 1;
-}
-
-TASK_TEST(a_cancelled_task_ends_with_two_groups_open) {
-    struct sleeper sleepers[2] = {0};
-    ferry_future *owner = ferry_spawn(leaves_two_groups_open, sleepers);
-    ferry_cancel(owner);
-    CHECK_INT(ferry_await(owner), 1);
-    CHECK(sleepers[0].ended && sleepers[1].ended);
-    return 0;
-}
-
-static void *thread_leaves_group_open(void *arg) {
-    struct sleeper *sleeper = arg;
-    ferry_group group = FERRY_GROUP_INIT;
-    CHECK_INT(ferry_group_open(&group), 0);
-    CHECK_INT(ferry_group_submit(&group, NULL, sleeps, sleeper), 0);
-    CHECK_INT(ferry_event_wait(&sleeper->begun), 0);
-    return NULL;
-}
-
-static void a_thread_ends_with_its_group_open(void **state) {
-    (void)state;
-    struct sleeper sleeper = {0};
-    pthread_join(start_thread(thread_leaves_group_open, &sleeper), NULL);
-    assert_true(sleeper.ended);
-    assert_int_equal(sleeper.rc, -ECANCELED);
-}
-
-static int64_t job_leaves_group_open(void *arg) {
-    thread_leaves_group_open(arg);
-    return 2;
-}
-
-static void a_job_ends_with_its_group_open(void **state) {
-    (void)state;
-    struct sleeper sleeper = {0};
-    assert_int_equal(ferry_await(ferry_submit(NULL, job_leaves_group_open, &sleeper)), 2);
-    assert_true(sleeper.ended);
-}
-
-TASK_TEST(a_scope_around_is_closed_first) {
-    struct sleeper sleeper = {0};
-    bool ran = false;
-    ferry_scope outer = FERRY_SCOPE_INIT;
-    ferry_group group = FERRY_GROUP_INIT;
-    CHECK_INT(ferry_scope_open(&outer, FERRY_FOREVER), 0);
-    CHECK_INT(ferry_group_open(&group), 0);
-    CHECK_INT(ferry_group_spawn(&group, sleeps, &sleeper), 0);
-    CHECK_INT(ferry_yield(), 0);
-    CHECK_INT(ferry_scope_close(&outer, 0), -EINVAL);
-    CHECK_INT(sleeper.rc, -ECANCELED);
-    CHECK(sleeper.ended);
-    CHECK_INT(ferry_group_spawn(&group, succeeds, &ran), -EINVAL);
-    CHECK_INT(ferry_group_close(&group, 0), -EINVAL);
-    CHECK_INT(ferry_yield(), 0);
-    return 0;
-}
-
-TASK_TEST(a_group_around_is_closed_first) {
-    struct sleeper sleepers[2] = {0};
-    ferry_group outer = FERRY_GROUP_INIT, inner = FERRY_GROUP_INIT;
-    ferry_scope scope = FERRY_SCOPE_INIT;
-    CHECK_INT(ferry_group_open(&outer), 0);
-    CHECK_INT(ferry_group_spawn(&outer, sleeps, &sleepers[0]), 0);
-    CHECK_INT(ferry_group_open(&inner), 0);
-    CHECK_INT(ferry_group_spawn(&inner, sleeps, &sleepers[1]), 0);
-    CHECK_INT(ferry_scope_open(&scope, FERRY_FOREVER), 0);
-    CHECK_INT(ferry_yield(), 0);
-    CHECK_INT(ferry_group_close(&outer, 0), -EINVAL);
-    CHECK(sleepers[0].ended && sleepers[1].ended);
-    CHECK_INT(ferry_group_close(&inner, 0), -EINVAL);
-    CHECK_INT(ferry_scope_close(&scope, 0), -EINVAL);
-    CHECK_INT(ferry_group_close(&outer, 0), -EINVAL);
-    CHECK_INT(ferry_yield(), 0);
-    return 0;
-}
-
-static int64_t closes_foreign_group(void *arg) {
-    CHECK_INT(ferry_group_close(arg, 0), -EINVAL);
-    return 0;
-}
-
-TASK_TEST(only_the_owner_closes) {
-    ferry_group group = FERRY_GROUP_INIT;
-    CHECK_INT(ferry_group_open(&group), 0);
-    CHECK_INT(ferry_await(ferry_spawn(closes_foreign_group, &group)), 0);
-    CHECK_INT(ferry_await(ferry_submit(NULL, closes_foreign_group, &group)), 0);
-    CHECK_INT(ferry_group_close(&group, 0), 0);
-    return 0;
-}
-
-/* ---- Where nothing may wait ---------------------------------------------------------------------------- */
+/* ---- Where nothing may wait ------------------------------------------------------------------ */
 
 struct callback_group {
     ferry_group group;
@@ -565,7 +475,7 @@ static void no_loop_no_tasks(void **state) {
     CHECK(!ran);
 }
 
-/* ---- Fork --------------------------------------------------------------------------------------------- */
+/* ---- Fork ------------------------------------------------------------------------------------ */
 
 static void the_childs_copy_of_a_group(void **state) {
     (void)state;
@@ -579,30 +489,75 @@ static void the_childs_copy_of_a_group(void **state) {
     if (pid == 0) {
         bool good = ferry_group_submit(&group, NULL, succeeds, &ran) == FERRY_EFORKED &&
                     ferry_group_close(&group, 0) == FERRY_EFORKED && ferry_yield() == 0;
-        _exit(good ? 42 : 1);
+        end_child(good);
     }
     int status = 0;
     CHECK_INT(waitpid(pid, &status, 0), pid);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 42);
+    CHECK(child_was_good(status));
     ferry_group_cancel(&group);
     CHECK_INT(ferry_group_close(&group, 0), 0);
 }
 
-/* ---- Out of memory ------------------------------------------------------------------------------------- */
+/* ---- At any moment --------------------------------------------------------------------------- */
+
+struct straw {
+    ferry_group *group;
+    atomic_int *alive;
+    int64_t ms, code;
+};
+
+static int64_t straw(void *arg) {
+    struct straw *s = arg;
+    atomic_fetch_add(s->alive, 1);
+    if (s->ms > 2)
+        ferry_group_cancel(s->group);
+    int64_t rc = ferry_sleep(s->ms);
+    atomic_fetch_sub(s->alive, 1);
+    return rc < 0 ? rc : s->code;
+}
+
+static void group_round(void *arg, int who, unsigned *seed) {
+    (void)who;
+    atomic_int alive = 0;
+    ferry_group group = FERRY_GROUP_INIT;
+    struct straw straws[6];
+    CHECK_INT(ferry_group_open(&group), 0);
+    for (int i = 0; i < 6; i++) {
+        straws[i] = (struct straw){&group, &alive, rand_r(seed) % 4, rand_r(seed) % 4 ? 0 : -EIO};
+        if (i % 2 && ferry_loop_current())
+            CHECK_INT(ferry_group_spawn(&group, straw, &straws[i]), 0);
+        else
+            CHECK_INT(ferry_group_submit(&group, arg, straw, &straws[i]), 0);
+    }
+    int64_t rc = ferry_group_close(&group, 0);
+    CHECK(rc == 0 || rc == FERRY_EGROUP || rc == -ECANCELED);
+    CHECK_INT(atomic_load(&alive), 0);
+}
+
+static void groups_are_cancelled_at_any_moment(void **state) {
+    (void)state;
+    ferry_executor *pool;
+    assert_int_equal(ferry_executor_new(&pool, &(ferry_executor_options){.threads_max = 4}), 0);
+    storm_run(3, 2, 3, support_slow() ? 20 : 100, group_round, pool);
+    assert_int_equal(ferry_executor_stop(pool, FERRY_FOREVER), 0);
+    ferry_executor_free(pool);
+}
+
+/* ---- Out of memory --------------------------------------------------------------------------- */
 
 static int64_t reports_and_sleeps(void *arg) {
-    ++*(int *)arg;
+    atomic_fetch_add((atomic_int *)arg, 1);
     ferry_ready(3);
     ferry_sleep(60000);
-    --*(int *)arg;
+    atomic_fetch_sub((atomic_int *)arg, 1);
     return 0;
 }
 
 /* Counts itself while it runs. */
 static int64_t counted(void *arg) {
-    __atomic_add_fetch((int *)arg, 1, __ATOMIC_RELAXED);
+    atomic_fetch_add((atomic_int *)arg, 1);
     ferry_sleep(1);
-    __atomic_sub_fetch((int *)arg, 1, __ATOMIC_RELAXED);
+    atomic_fetch_sub((atomic_int *)arg, 1);
     return ferry_fail(-EIO, "an error with a text of its own");
 }
 
@@ -614,7 +569,7 @@ struct scarce {
 
 static int64_t group_in_need(void *arg) {
     struct scarce *s = arg;
-    int alive = 0;
+    atomic_int alive = 0;
     ferry_group group = FERRY_GROUP_INIT;
     oom_after(s->n, s->on);
     if (ferry_group_open(&group) == 0) {
@@ -629,7 +584,7 @@ static int64_t group_in_need(void *arg) {
         }
         rc = ferry_group_close(&group, rc);
         CHECK(rc == FERRY_EGROUP || rc == 0 || rc == -ENOMEM);
-        CHECK(__atomic_load_n(&alive, __ATOMIC_RELAXED) == 0);
+        CHECK_INT(atomic_load(&alive), 0);
         CHECK(ferry_errmsg() != NULL);
     }
     s->whole = !oom_hit();
@@ -673,6 +628,7 @@ int main(void) {
         CASE("GRP-16 a thread's group of jobs", cancel_of_a_threads_group),
         CASE("GRP-16 a queued member never runs", a_queued_member),
         CASE("GRP-16 a running member is told once", a_running_member_is_told_once),
+        CASE("GRP-16 a member that is just being submitted", a_member_that_is_being_submitted),
         CASE("GRP-16 a group that was cancelled before it was opened",
              cancelled_before_it_was_opened),
         CASE("GRP-16 a member of a cancelled group runs to its first wait",
@@ -688,19 +644,12 @@ int main(void) {
              children_are_told_when_the_scope_around_is_cancelled),
         CASE("GRP-17 a shielded child delays the end, and the owner sleeps",
              a_shielded_child_delays_the_end),
-        CASE("GRP-23 a task ends with its group open: its members are cancelled and joined",
-             a_task_ends_with_its_group_open),
-        CASE("GRP-23 their errors are logged", errors_in_an_abandoned_group_are_logged),
-        CASE("GRP-23 a cancelled task ends with two groups open",
-             a_cancelled_task_ends_with_two_groups_open),
-        CASE("GRP-23 a thread ends with its group open", a_thread_ends_with_its_group_open),
-        CASE("GRP-23 a job ends with its group open", a_job_ends_with_its_group_open),
-        CASE("GRP-23 a scope around the group is closed first", a_scope_around_is_closed_first),
-        CASE("GRP-23 a group around it is closed first", a_group_around_is_closed_first),
-        CASE("GRP-23 only the owner closes a group", only_the_owner_closes),
+        CASE("GRP-17 a hard shutdown tells the members behind the owner's shield", a_hard_shutdown),
         CASE("a callback must not wait for its group", a_callback_must_not_wait_for_its_group),
         CASE("without a loop there are no tasks", no_loop_no_tasks),
         CASE("the child's copy of a group is of no use", the_childs_copy_of_a_group),
+        CASE("GRP-05 GRP-16 groups are cancelled at any moment",
+             groups_are_cancelled_at_any_moment),
         CASE("one allocation fails, whichever", one_allocation_fails),
         CASE("all allocations fail from one on", all_further_allocations_fail),
     };

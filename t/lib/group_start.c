@@ -144,7 +144,7 @@ static void nobody_waits_for_it(void **state) {
     assert_int_equal(ferry_run(reports_to_nobody, NULL), -EINVAL);
 }
 
-/* ---- Meanwhile -------------------------------------------------------------------------------------- */
+/* ---- Meanwhile ------------------------------------------------------------------------------- */
 
 struct starting {
     ferry_group *group;

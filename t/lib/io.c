@@ -83,7 +83,7 @@ static void until_fds(size_t n) {
         ferry_yield();
 }
 
-/* ---- Both worlds alike ------------------------------------------------------------------------------ */
+/* ---- Both worlds alike ----------------------------------------------------------------------- */
 
 /* A test that runs in the test's own thread, and once more as a task and as a job. */
 #define BOTH_WORLDS(name) \
@@ -111,7 +111,8 @@ BOTH_WORLDS(what_is_ready_is_told_at_once) {
     shut(&p);
     p = open_pair();
     put_byte(p.fd[1]);
-    CHECK_INT(ferry_poll(p.fd[0], FERRY_READABLE | FERRY_WRITABLE), FERRY_READABLE | FERRY_WRITABLE);
+    CHECK_INT(ferry_poll(p.fd[0], FERRY_READABLE | FERRY_WRITABLE),
+              FERRY_READABLE | FERRY_WRITABLE);
     CHECK_INT(ferry_poll(p.fd[0], FERRY_WRITABLE), FERRY_WRITABLE);
     shut(&p);
     return 0;
@@ -177,7 +178,7 @@ BOTH_WORLDS(bad_calls_are_refused) {
     return 0;
 }
 
-/* ---- Waking up -------------------------------------------------------------------------------------- */
+/* ---- Waking up ------------------------------------------------------------------------------- */
 
 static void a_thread_is_woken_by_data(void **state) {
     (void)state;
@@ -223,9 +224,10 @@ TASK_TEST(a_sleeping_loop_is_woken_by_data) {
 /* Several on one descriptor, for the same and for different events. */
 TASK_TEST(several_tasks_wait_for_one_descriptor) {
     struct ends p = open_pair();
-    struct call c[] = {{.fd = p.fd[0], .events = FERRY_READABLE, .ms = FERRY_FOREVER},
-                       {.fd = p.fd[0], .events = FERRY_READABLE | FERRY_HANGUP, .ms = FERRY_FOREVER},
-                       {.fd = p.fd[0], .events = FERRY_HANGUP, .ms = FERRY_FOREVER}};
+    struct call c[] = {
+        {.fd = p.fd[0], .events = FERRY_READABLE, .ms = FERRY_FOREVER},
+        {.fd = p.fd[0], .events = FERRY_READABLE | FERRY_HANGUP, .ms = FERRY_FOREVER},
+        {.fd = p.fd[0], .events = FERRY_HANGUP, .ms = FERRY_FOREVER}};
     ferry_future *f[3];
     for (int i = 0; i < 3; i++)
         f[i] = ferry_spawn(make_call, &c[i]);
@@ -262,10 +264,11 @@ TASK_TEST(an_always_ready_descriptor_lets_others_run) {
     return 0;
 }
 
-/* ---- Hang-ups --------------------------------------------------------------------------------------- */
+/* ---- Hang-ups -------------------------------------------------------------------------------- */
 
 /* Has a peer leave while somebody waits, as a task and as a thread: `leave` gets the peer's end. */
-static void in_both_worlds(struct ends (*make)(void), unsigned events, void (*leave)(int *fd), int expected) {
+static void in_both_worlds(struct ends (*make)(void), unsigned events, void (*leave)(int *fd),
+                           int expected) {
     struct ends p = make();
     struct call c = {.fd = p.fd[0], .events = events, .ms = FERRY_FOREVER};
     ferry_future *f = ferry_spawn(make_call, &c);
@@ -333,7 +336,8 @@ TASK_TEST(a_peer_that_leaves_is_seen) {
     in_both_worlds(open_pair, FERRY_HANGUP, half_close, FERRY_HANGUP);
     in_both_worlds(open_pair, FERRY_HANGUP, close_it, FERRY_HANGUP);
     in_both_worlds(open_pair, FERRY_READABLE, close_it, FERRY_READABLE);
-    in_both_worlds(open_pair, FERRY_READABLE | FERRY_HANGUP, half_close, FERRY_READABLE | FERRY_HANGUP);
+    in_both_worlds(open_pair, FERRY_READABLE | FERRY_HANGUP, half_close,
+                   FERRY_READABLE | FERRY_HANGUP);
     in_both_worlds(open_full_pair, FERRY_WRITABLE | FERRY_HANGUP, half_close, FERRY_HANGUP);
     return 0;
 }
@@ -341,7 +345,8 @@ TASK_TEST(a_peer_that_leaves_is_seen) {
 TASK_TEST(a_pipe_that_ends_is_seen) {
     in_both_worlds(open_pipe, FERRY_HANGUP, close_it, FERRY_HANGUP);
     in_both_worlds(open_pipe, FERRY_READABLE, close_it, FERRY_READABLE);
-    in_both_worlds(open_pipe, FERRY_READABLE | FERRY_HANGUP, close_it, FERRY_READABLE | FERRY_HANGUP);
+    in_both_worlds(open_pipe, FERRY_READABLE | FERRY_HANGUP, close_it,
+                   FERRY_READABLE | FERRY_HANGUP);
     return 0;
 }
 
@@ -351,7 +356,7 @@ TASK_TEST(a_hang_up_is_seen_past_unread_data) {
     return 0;
 }
 
-/* ---- Cancelling ------------------------------------------------------------------------------------- */
+/* ---- Cancelling ------------------------------------------------------------------------------ */
 
 TASK_TEST(a_cancelled_task_leaves_no_event) {
     struct ends p = open_pipe();
@@ -472,7 +477,8 @@ static void first_wake_wins(void **state) {
         pass(&a);
     struct ferry__waiter *w = ((struct ferry__task *)f)->ctx.parked;
     put_byte(p.fd[1]);
-    while (atomic_load(&w->outcome) == FERRY__WAITING) /* granted by libevent's callback, outside a turn */
+    while (atomic_load(&w->outcome) ==
+           FERRY__WAITING) /* granted by libevent's callback, outside a turn */
         event_base_loop(a.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
     assert_false(ferry_done(f));
     assert_int_equal(ferry_cancel(f), FERRY_CANCEL_ASKED);
@@ -507,7 +513,7 @@ static void a_cancel_before_the_data_wins(void **state) {
     detach(&a);
 }
 
-/* ---- Callbacks, and limits -------------------------------------------------------------------------- */
+/* ---- Callbacks, and limits ------------------------------------------------------------------- */
 
 static int64_t poll_in_callback(void *arg) {
     struct ends *p = arg;
@@ -568,7 +574,7 @@ static void without_descriptors_it_says_so(void **state) {
     detach(&a);
 }
 
-/* ---- Memory ----------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 /* libevent's allocations, which run out when a test says so. */
 static long libevent_left = -1; /* < 0: any number */
@@ -635,9 +641,10 @@ static void a_thread_without_a_record_is_told(void **state) {
     shut(&p);
 }
 
-/* ---- A storm ---------------------------------------------------------------------------------------- */
+/* ---- A storm --------------------------------------------------------------------------------- */
 
-/* Waiters that come and go by time-outs, while bytes come: each byte is taken by who was told of it, none is lost. */
+/* Waiters that come and go by time-outs, while bytes come: each byte is taken by who was told of
+ * it, none is lost. */
 struct storm {
     struct ends pipe;
     atomic_int taken, left;
@@ -648,7 +655,8 @@ static int64_t storm_reader(void *arg) {
     while (atomic_load(&s->left) > 0) {
         int rc = ferry_poll_for(s->pipe.fd[0], FERRY_READABLE, 1);
         char byte;
-        if (CHECK(rc == FERRY_READABLE || rc == -ETIMEDOUT) && rc > 0 && read(s->pipe.fd[0], &byte, 1) == 1) {
+        if (CHECK(rc == FERRY_READABLE || rc == -ETIMEDOUT) && rc > 0 &&
+            read(s->pipe.fd[0], &byte, 1) == 1) {
             atomic_fetch_add(&s->taken, 1);
             atomic_fetch_sub(&s->left, 1);
         }
@@ -689,20 +697,25 @@ TASK_TEST(waits_come_and_go_while_data_comes) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("a thread without a record is told that memory is short", a_thread_without_a_record_is_told),
-        CASE("SCP-02 what is ready is told at once, also with a time-out of zero", what_is_ready_is_told_at_once),
+        CASE("a thread without a record is told that memory is short",
+             a_thread_without_a_record_is_told),
+        CASE("SCP-02 what is ready is told at once, also with a time-out of zero",
+             what_is_ready_is_told_at_once),
         CASE("SCP-01 SCP-04 it times out, by itself or by its scope, never early", it_times_out),
-        CASE("CAN-11 SCP-15 in a cancelled scope nothing is looked at; a shield holds", in_a_cancelled_scope_it_does_nothing),
+        CASE("CAN-11 SCP-15 in a cancelled scope nothing is looked at; a shield holds",
+             in_a_cancelled_scope_it_does_nothing),
         CASE("bad calls are refused alike in both worlds", bad_calls_are_refused),
         CASE("a thread is woken by data", a_thread_is_woken_by_data),
         CASE("a task is woken by data", a_task_is_woken_by_data),
         CASE("a loop that sleeps is woken by data", a_sleeping_loop_is_woken_by_data),
         CASE("several tasks wait for one descriptor", several_tasks_wait_for_one_descriptor),
-        CASE("SCP-22 a descriptor that is always ready lets others run", an_always_ready_descriptor_lets_others_run),
+        CASE("SCP-22 a descriptor that is always ready lets others run",
+             an_always_ready_descriptor_lets_others_run),
         CASE("a peer that leaves is seen", a_peer_that_leaves_is_seen),
         CASE("a pipe that ends is seen", a_pipe_that_ends_is_seen),
         CASE("a hang-up is seen past unread data, a reset too", a_hang_up_is_seen_past_unread_data),
-        CASE("CAN-01 CAN-10 a cancelled task ends at once and leaves no event", a_cancelled_task_leaves_no_event),
+        CASE("CAN-01 CAN-10 a cancelled task ends at once and leaves no event",
+             a_cancelled_task_leaves_no_event),
         CASE("CAN-16 a thread is cancelled by its scope", a_thread_is_cancelled_by_its_scope),
         CASE("a job is cancelled by its handle", a_job_is_cancelled),
         CASE("a stray kick ends nothing", a_stray_kick_ends_nothing),

@@ -84,7 +84,8 @@ static void without_a_hook_warnings_go_to_standard_error(void **state) {
     close(fds[0]);
     static const char first[] = "ferry: warning: told 1\nferry: error: told 2\nferry: error: xxx";
     assert_int_equal(strncmp(text, first, sizeof first - 1), 0);
-    assert_int_equal(used, strlen("ferry: warning: told 1\nferry: error: told 2\nferry: error: ") + 1000 + 1);
+    assert_int_equal(used, strlen("ferry: warning: told 1\nferry: error: told 2\nferry: error: ") +
+                               1000 + 1);
     assert_int_equal(text[used - 1], '\n');
 }
 
@@ -161,7 +162,8 @@ int main(void) {
         CASE("the hook gets every level", the_hook_gets_everything),
         CASE("a message is one line of 1,000 bytes at most", a_message_is_one_line),
         CASE("errno stays as it is", errno_stays),
-        CASE("without a hook, warnings and errors go to standard error", without_a_hook_warnings_go_to_standard_error),
+        CASE("without a hook, warnings and errors go to standard error",
+             without_a_hook_warnings_go_to_standard_error),
         CASE("a closed standard error is no error", a_closed_standard_error_is_no_error),
         CASE("the hook may be changed while others log", the_hook_may_change_any_time),
         CASE("the hook may change the hook", the_hook_may_change_itself),

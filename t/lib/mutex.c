@@ -580,22 +580,38 @@ TASK_TEST(dead_tasks_and_jobs) {
     return 0;
 }
 
-static int64_t lock_three_and_end(void *arg) {
-    ferry_mutex *mutexes = arg;
-    for (int i = 0; i < 3; i++)
-        CHECK_INT(ferry_lock(&mutexes[i]), 0);
-    CHECK_INT(ferry_unlock(&mutexes[1]), 0);
+/* Locks all, unlocks some of them in any order, and ends. */
+enum { SEVERAL = 5 };
+
+struct several {
+    ferry_mutex mutexes[SEVERAL];
+    bool kept[SEVERAL];
+    unsigned seed;
+};
+
+static int64_t lock_several_and_end(void *arg) {
+    struct several *s = arg;
+    for (int i = 0; i < SEVERAL; i++) {
+        CHECK_INT(ferry_lock(&s->mutexes[i]), 0);
+        s->kept[i] = true;
+    }
+    for (int n = rand_r(&s->seed) % (2 * SEVERAL); n > 0; n--) {
+        int i = rand_r(&s->seed) % SEVERAL;
+        CHECK_INT(ferry_unlock(&s->mutexes[i]), s->kept[i] ? 0 : -EPERM);
+        s->kept[i] = false;
+    }
     return 0;
 }
 
 TASK_TEST(dead_owner_of_several) {
-    ferry_mutex mutexes[3] = {FERRY_MUTEX_INIT};
-    CHECK_INT(ferry_await(ferry_spawn(lock_three_and_end, mutexes)), 0);
-    CHECK_INT(ferry_trylock(&mutexes[0]), -EOWNERDEAD);
-    CHECK_INT(ferry_trylock(&mutexes[1]), 0);
-    CHECK_INT(ferry_trylock(&mutexes[2]), -EOWNERDEAD);
-    for (int i = 0; i < 3; i++)
-        CHECK_INT(ferry_unlock(&mutexes[i]), 0);
+    struct several s = {.seed = 5};
+    for (int round = 0; round < 100; round++) {
+        CHECK_INT(ferry_await(ferry_spawn(lock_several_and_end, &s)), 0);
+        for (int i = 0; i < SEVERAL; i++) {
+            CHECK_INT(ferry_trylock(&s.mutexes[i]), s.kept[i] ? -EOWNERDEAD : 0);
+            CHECK_INT(ferry_unlock(&s.mutexes[i]), 0);
+        }
+    }
     return 0;
 }
 
@@ -714,8 +730,8 @@ static void freed_after_the_last_unlock(void **state) {
     }
 }
 
-/* The same looked at closely: an unlock that finds the line empty, since whoever stood there has given
- * up, doesn't touch the mutex any more once it is free. */
+/* The same looked at closely: an unlock that finds the line empty, since whoever stood there has
+ * given up, doesn't touch the mutex any more once it is free. */
 struct duel {
     ferry_mutex mutex;
     _Atomic int given_up; /* rounds */
@@ -860,7 +876,7 @@ int main(void) {
         CASE("a thread that ends without unlocking", dead_threads),
         CASE("a thread that ends without unlocking, before a task", dead_thread_before_a_task),
         CASE("whoever unlocks last may free it at once", freed_after_the_last_unlock),
-        CASE("a mutex that is free isn't touched by the last unlock any more", free_means_untouched),
+        CASE("a free mutex isn't touched by the last unlock any more", free_means_untouched),
         CASE("threads and tasks, cancelled at any moment: nothing lost, nothing doubled", storm),
     };
     oom_install();

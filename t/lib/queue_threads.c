@@ -408,6 +408,32 @@ static void growing_together(void **state) {
     assert_int_equal(ferry_queue_free(queue), 0);
 }
 
+/* The first block is full, and three find that before one of them has made another: one is
+ * added. */
+static void *put_one(void *arg) {
+    CHECK_INT(ferry_queue_try_put(arg, ITEM(1)), 0);
+    return NULL;
+}
+
+static void growing_once(void **state) {
+    (void)state;
+    enum { FIRST = 4096, MOST = 4 * FIRST };
+    ferry_queue *queue = ferry_queue_new(MOST, NULL);
+    pthread_t threads[3];
+    for (int i = 0; i < FIRST; i++)
+        assert_int_equal(ferry_queue_try_put(queue, ITEM(1)), 0);
+    long blocks = oom_blocks();
+    oom_meet(3);
+    for (int i = 0; i < 3; i++)
+        threads[i] = start_thread(put_one, queue);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(queue->store.room, 2 * FIRST);
+    assert_int_equal(oom_blocks(), blocks + 1);
+    assert_int_equal(ferry_queue_length(queue), FIRST + 3);
+    assert_int_equal(ferry_queue_free(queue), 0);
+}
+
 /* One producer, one consumer, on each side: what came in is what goes out, in order. */
 static int64_t produce(void *arg) {
     struct actor *a = arg;
@@ -490,6 +516,7 @@ int main(void) {
         CASE("QUE-14 threads and tasks, cancelled at any moment: nothing lost, nothing doubled",
              storm),
         CASE("several threads make it grow at once", growing_together),
+        CASE("several threads that find it full at once make it grow once", growing_once),
         CASE("in order between threads and loops", in_order_across),
     };
     oom_install();

@@ -487,7 +487,7 @@ static void permits_round(void *arg, int who, unsigned *seed) {
 static void storm(void **state) {
     (void)state;
     struct permits p = {.sem = FERRY_SEM_BOUNDED_INIT(PERMITS, PERMITS)};
-    storm_run(3, 2, 8, support_slow() ? 300 : 5000, permits_round, &p);
+    storm_run(3, 2, 8, support_slow() ? 300 : 20000, permits_round, &p);
     assert_int_equal(ferry_sem_value(&p.sem), PERMITS);
     assert_null(p.sem.first);
 }

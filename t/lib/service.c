@@ -1,10 +1,13 @@
-/* The service thread: timers in order, taken back, from inside, from many threads, without memory. */
+/* The service thread: timers in order, taken back, from inside, from many threads, without
+ * memory. */
 #include "config.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core.h"
@@ -61,7 +64,8 @@ static void fires_in_order_of_the_deadlines(void **state) {
     (void)state;
     static int numbers[] = {0, 1, 2, 3, 4};
     struct ferry__service_timer *timers[5];
-    static const int64_t at[] = {3, 1, 2, 1, 0}; /* long ago; equal ones fire in the order of arming */
+    static const int64_t at[] = {3, 1, 2, 1,
+                                 0}; /* long ago; equal ones fire in the order of arming */
     gate g;
     reset();
     struct ferry__service_timer *holder = hold(&g);
@@ -237,11 +241,13 @@ static void count_up(void *arg) {
     atomic_fetch_add(&count, 1);
 }
 
-/* Each timer is taken back at once, or a little later: either it was counted, or cancel says that it wasn't. */
+/* Each timer is taken back at once, or a little later: either it was counted, or cancel says
+ * that it wasn't. */
 static void *arm_and_cancel(void *arg) {
     int rounds = support_slow() ? 300 : 3000, ran = 0;
     for (int i = 0; i < rounds; i++) {
-        struct ferry__service_timer *timer = ferry__service_at(i % 3 ? 0 : in_ms(1), count_up, NULL);
+        struct ferry__service_timer *timer =
+            ferry__service_at(i % 3 ? 0 : in_ms(1), count_up, NULL);
         if (!CHECK(timer != NULL))
             break;
         if (i % 2)
@@ -286,6 +292,64 @@ static void no_thread_is_an_error(void **state) {
     assert_int_equal(oom_blocks(), blocks);
 }
 
+/* ---- The end of the program ------------------------------------------------------------------ */
+
+static void exit_now(void *arg) {
+    exit(*(int *)arg);
+}
+
+/* How a child ends that does `fn`; it has no other threads when it begins. */
+static int status_of(void (*fn)(void)) {
+    int status = -1;
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(20);
+        fn();
+    }
+    assert_true(pid > 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void end_with_timers_set(void) {
+    static int one = 1;
+    if (!ferry__service_at(in_ms(3600 * 1000), fire, &one) ||
+        !ferry__service_at(FERRY__NEVER, fire, &one))
+        _exit(1);
+    exit(3);
+}
+
+static void end_while_one_is_stuck(void) {
+    static gate g = GATE_INIT;
+    if (!ferry__service_at(0, stand_at_a_gate, &g))
+        _exit(1);
+    gate_wait_arrivals(&g, 1);
+    exit(4);
+}
+
+static void end_by_a_timer(void) {
+    static int five = 5;
+    if (!ferry__service_at(0, exit_now, &five))
+        _exit(1);
+    for (;;)
+        pause();
+}
+
+static void the_program_ends(void **state) {
+    (void)state;
+    assert_int_equal(status_of(end_with_timers_set), 3);
+}
+
+static void the_program_ends_in_spite_of_it(void **state) {
+    (void)state;
+    if (support_slow())
+        SKIP("leak checkers count what a thread holds that runs at the end");
+    assert_int_equal(status_of(end_while_one_is_stuck), 4);
+    assert_int_equal(status_of(end_by_a_timer), 5);
+}
+
 /* All find it missing; one makes it, the others wait for that. */
 static void *start_together(void *arg) {
     gate_wait(arg);
@@ -310,6 +374,9 @@ static void it_is_made_once(void **state) {
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("no thread is an error, and nothing is left", no_thread_is_an_error),
+        CASE("the program ends with timers set", the_program_ends),
+        CASE("the program ends while a timer is stuck, or by a timer",
+             the_program_ends_in_spite_of_it),
         CASE("the thread is made once", it_is_made_once),
         CASE("timers fire in the order of their deadlines", fires_in_order_of_the_deadlines),
         CASE("a timer never fires early", never_fires_early),

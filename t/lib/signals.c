@@ -1,7 +1,7 @@
 /* Waiting for signals, from tasks and threads, and the library's own watches.
  *
- * A thread that raises a signal has run the handler when raise() returns. So the order in which signals come
- * is the test's own; only their hand-over by the service thread is waited for. */
+ * A thread that raises a signal has run the handler when raise() returns. So the order in which
+ * signals come is the test's own; only their hand-over by the service thread is waited for. */
 #include "config.h"
 
 #include <errno.h>
@@ -56,7 +56,7 @@ static int give_back(void **state) {
     return has_handler(SIGUSR1, SIG_DFL) ? 0 : -1;
 }
 
-/* ---- Getting it ------------------------------------------------------------------------------------- */
+/* ---- Getting it ------------------------------------------------------------------------------ */
 
 static void a_thread_gets_it(void **state) {
     (void)state;
@@ -152,7 +152,7 @@ static void none_is_lost(void **state) {
     assert_int_equal(ferry_signal_wait_for(SIGUSR1, 0), -ETIMEDOUT);
 }
 
-/* ---- Not getting it --------------------------------------------------------------------------------- */
+/* ---- Not getting it -------------------------------------------------------------------------- */
 
 TASK_TEST(a_cancelled_wait_leaves_the_signal) {
     ferry_future *waiter = ferry_spawn(wait_usr1, NULL);
@@ -235,7 +235,7 @@ static void a_thread_is_cancelled_by_its_scope(void **state) {
     assert_int_equal(ferry__signals_awaited(), 0);
 }
 
-/* ---- Errors ----------------------------------------------------------------------------------------- */
+/* ---- Errors ---------------------------------------------------------------------------------- */
 
 static void some_signals_cant_be_waited_for(void **state) {
     (void)state;
@@ -264,7 +264,7 @@ TASK_TEST(a_callback_may_not_wait) {
     return 0;
 }
 
-/* ---- Giving it back --------------------------------------------------------------------------------- */
+/* ---- Giving it back -------------------------------------------------------------------------- */
 
 static atomic_int handled;
 
@@ -316,7 +316,7 @@ static void restore_ends_waits(void **state) {
     assert_true(has_handler(SIGUSR1, SIG_DFL));
 }
 
-/* ---- Watches ---------------------------------------------------------------------------------------- */
+/* ---- Watches --------------------------------------------------------------------------------- */
 
 struct watcher {
     gate calls; /* arrivals are counted */
@@ -433,7 +433,7 @@ static void watches_that_cant_be_made(void **state) {
     assert_int_equal(oom_blocks(), blocks);
 }
 
-/* ---- Memory ----------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 static void *wait_without_memory(void *arg) {
     oom_after(0, true);
@@ -457,7 +457,8 @@ static void a_thread_without_a_record_is_told(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("a thread without a record is told that memory is short", a_thread_without_a_record_is_told),
+        CASE("a thread without a record is told that memory is short",
+             a_thread_without_a_record_is_told),
         WITH_USR1("a thread gets a signal", a_thread_gets_it),
         WITH_USR1("a task gets a signal", a_task_gets_it),
         WITH_USR1("a signal wakes a loop that sleeps", it_wakes_a_sleeping_loop),
@@ -466,16 +467,21 @@ int main(void) {
                   what_comes_between_two_waits_is_kept),
         WITH_USR1("each signal has its own waiters", two_signals_are_two),
         WITH_USR1("none is lost", none_is_lost),
-        WITH_USR1("CAN-01 CAN-10 a cancelled wait ends at once and leaves the signal", a_cancelled_wait_leaves_the_signal),
+        WITH_USR1("CAN-01 CAN-10 a cancelled wait ends at once and leaves the signal",
+                  a_cancelled_wait_leaves_the_signal),
         WITH_USR1("CAN-07 first wake wins: granted, then cancelled", first_wake_wins),
         WITH_USR1("SCP-04 a thread's wait times out, never early", it_times_out),
         WITH_USR1("SCP-01 a task's wait times out, by itself or by its scope", a_task_times_out),
-        WITH_USR1("in a cancelled scope the signal isn't taken over", in_a_cancelled_scope_nothing_is_taken_over),
-        WITH_USR1("CAN-16 a thread's wait is cancelled by its scope", a_thread_is_cancelled_by_its_scope),
+        WITH_USR1("in a cancelled scope the signal isn't taken over",
+                  in_a_cancelled_scope_nothing_is_taken_over),
+        WITH_USR1("CAN-16 a thread's wait is cancelled by its scope",
+                  a_thread_is_cancelled_by_its_scope),
         CASE("some signals can't be waited for", some_signals_cant_be_waited_for),
-        WITH_USR1("THR-09 a callback may not wait, and doesn't take the signal over", a_callback_may_not_wait),
+        WITH_USR1("THR-09 a callback may not wait, and doesn't take the signal over",
+                  a_callback_may_not_wait),
         WITH_USR1("restore puts back what was there before", restore_puts_the_handler_back),
-        WITH_USR1("a handler that the program has set meanwhile is left alone", a_newer_handler_is_left_alone),
+        WITH_USR1("a handler that the program has set meanwhile is left alone",
+                  a_newer_handler_is_left_alone),
         WITH_USR1("restore ends the waits", restore_ends_waits),
         WITH_USR1("a watch is called for each signal", a_watch_is_called_for_each),
         WITH_USR1("a watch and a wait share a signal", a_watch_and_a_wait_share_a_signal),

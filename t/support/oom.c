@@ -5,6 +5,7 @@
 
 #include <ferry/alloc.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +14,9 @@ static atomic_long left = LONG_MAX; /* allocations that still succeed */
 static atomic_bool stays;
 static atomic_bool hit;
 static atomic_long blocks;
+static atomic_long expected; /* allocations that are still to come to the meeting */
 
-static bool refused(void) {
+bool oom_refuses(void) {
     long before = atomic_fetch_sub(&left, 1);
     if (before > 0 || (before < 0 && !atomic_load(&stays))) {
         return false;
@@ -23,8 +25,19 @@ static bool refused(void) {
     return true;
 }
 
+static void meet(void) {
+    if (atomic_load(&expected) == 0) {
+        return;
+    }
+    atomic_fetch_sub(&expected, 1);
+    while (atomic_load(&expected) > 0) {
+        sched_yield();
+    }
+}
+
 static void *oom_malloc(size_t size) {
-    void *block = refused() ? NULL : malloc(size);
+    meet();
+    void *block = oom_refuses() ? NULL : malloc(size);
     if (block != NULL) {
         atomic_fetch_add(&blocks, 1);
     }
@@ -32,7 +45,7 @@ static void *oom_malloc(size_t size) {
 }
 
 static void *oom_realloc(void *old, size_t size) {
-    void *block = refused() ? NULL : realloc(old, size);
+    void *block = oom_refuses() ? NULL : realloc(old, size);
     if (block != NULL && old == NULL) {
         atomic_fetch_add(&blocks, 1);
     }
@@ -66,6 +79,10 @@ void oom_never(void) {
 
 bool oom_hit(void) {
     return atomic_load(&hit);
+}
+
+void oom_meet(long n) {
+    atomic_store(&expected, n);
 }
 
 long oom_blocks(void) {

@@ -14,6 +14,13 @@ void oom_never(void);
 /* Whether an allocation was refused since oom_after(). */
 bool oom_hit(void);
 
+/* For an allocator of the test's own that counts along (SQLite's): whether this allocation is to
+ * fail. */
+bool oom_refuses(void);
+
+/* The next n allocations, by as many threads, wait for one another: all of them are under way. */
+void oom_meet(long n);
+
 /* Blocks that libferry holds now. */
 long oom_blocks(void);
 

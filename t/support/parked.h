@@ -2,6 +2,7 @@
 #ifndef FERRY_TEST_PARKED_H
 #define FERRY_TEST_PARKED_H
 
+#include <sched.h>
 #include <string.h>
 
 #include "core.h"
@@ -33,6 +34,15 @@ static inline size_t links_on(ferry_future *f) {
 static inline void until_linked(ferry_future *f, size_t n) {
     while (links_on(f) != n) {
         ferry_yield();
+    }
+}
+
+/* Until the thread whose record is announced there sleeps in a wait: it has looked, and what
+ * comes now wakes it. */
+static inline void until_asleep(_Atomic(struct ferry__thread *) *record) {
+    struct ferry__thread *thread;
+    while (!(thread = atomic_load(record)) || !atomic_load(&thread->sleeping)) {
+        sched_yield();
     }
 }
 

@@ -1,0 +1,47 @@
+/* Pools and small jobs for the tests of executors. */
+#ifndef FERRY_TEST_POOLS_H
+#define FERRY_TEST_POOLS_H
+
+#include <ferry.h>
+
+#include "support.h"
+
+/* For code that must not be reached. */
+#define MUST_NOT_HAPPEN(what) support_check(false, what, __FILE__, __LINE__)
+
+/* A pool of at most `threads` threads; `options` NULL, or what else it is to be. */
+static inline ferry_executor *make_pool(int threads, const ferry_executor_options *options) {
+    ferry_executor_options all = options ? *options : (ferry_executor_options){0};
+    ferry_executor *pool;
+    all.threads_max = threads;
+    CHECK_INT(ferry_executor_new(&pool, &all), 0);
+    return pool;
+}
+
+static inline ferry_executor *make_strand(ferry_executor *pool, int width) {
+    ferry_executor *strand;
+    CHECK_INT(ferry_strand_new(&strand, pool, &(ferry_executor_options){.threads_max = width}), 0);
+    return strand;
+}
+
+static inline ferry_executor_stats stats_of(ferry_executor *executor) {
+    ferry_executor_stats stats;
+    ferry_executor_get_stats(executor, &stats);
+    return stats;
+}
+
+/* Waits for the end of all jobs and threads, and gives it back: a job or thread that stays would hang the test. */
+static inline void end_pool(ferry_executor *executor) {
+    CHECK_INT(ferry_executor_stop(executor, FERRY_FOREVER), 0);
+    ferry_executor_free(executor);
+}
+
+static inline int64_t return_arg(void *arg) {
+    return (int64_t)(intptr_t)arg;
+}
+
+static inline void *as_arg(int64_t number) {
+    return (void *)(intptr_t)number;
+}
+
+#endif
