@@ -10,10 +10,10 @@
 static int cleaned_up;
 
 static int64_t download(void *arg) {
+    (void)arg;
     int rc = ferry_sleep(10000); /* a long transfer */
     if (rc == -ECANCELED)
         cleaned_up++; /* remove the half-written file */
-    (void)arg;
     return rc;
 }
 
@@ -33,11 +33,13 @@ static int64_t checksum(void *arg) {
 
 static int64_t fetch_all(void *arg) {
     (void)arg;
+    static char mirrors[3][16] = {"a.example", "b.example", "c.example"};
+    ferry_task_options named = {.name = "mirror c"};
     ferry_group group = FERRY_GROUP_INIT;
     ferry_group_open(&group);
-    ferry_group_spawn(&group, download, "a");
-    ferry_group_spawn(&group, download, "b");
-    ferry_group_spawn_with(&group, broken_mirror, "c.example", &(ferry_task_options){.name = "mirror c"}, NULL);
+    ferry_group_spawn(&group, download, mirrors[0]);
+    ferry_group_spawn(&group, download, mirrors[1]);
+    ferry_group_spawn_with(&group, broken_mirror, mirrors[2], &named, NULL);
     ferry_group_submit(&group, NULL, checksum, NULL);
     int64_t rc = ferry_group_close(&group, 0);
 

@@ -35,11 +35,12 @@ static int64_t legacy(void *arg) {
 
 static int64_t hello(void *arg) {
     (void)arg;
+    static char host[] = "localhost", path[] = "/etc/passwd";
     ferry_scope deadline = FERRY_SCOPE_INIT;
     ferry_scope_open(&deadline, 2000);
 
-    ferry_future *addresses = ferry_submit(NULL, resolve, "localhost");
-    ferry_future *bytes = ferry_submit(NULL, size_of, "/etc/passwd");
+    ferry_future *addresses = ferry_submit(NULL, resolve, host);
+    ferry_future *bytes = ferry_submit(NULL, size_of, path);
     ferry_future *answer = ferry_submit(NULL, legacy, NULL);
 
     int64_t a = ferry_await(addresses), b = ferry_await(bytes), c = ferry_await(answer);

@@ -17,6 +17,11 @@ ok "group: the error names who failed" says group '^mirror c failed: mirror c.ex
 ok "group: the others ended before the group did" says group '^3 others stopped and cleaned up$'
 ok "hello: three calls under one deadline" says hello 'the answer is 42$'
 ok "queue: every line came through" says queue '^[1-9][0-9]* lines, [1-9][0-9]* bytes'
+if [ -x "$top_builddir/apps/examples/sqlite" ]; then
+    ok "sqlite: rows come as a stream" says sqlite '^town 2: Bergen, 25.0 m$'
+    ok "sqlite: an error says what and where" says sqlite '^again: UNIQUE constraint failed: town.name'
+    ok "sqlite: a deadline ends an endless statement" says sqlite '^an endless one: Connection timed out$'
+fi
 ok "threads: tasks and threads share a mutex" says threads '^balance: 4000 of 4000$'
 ok "timeout: a polite call stops" says timeout '^a polite call: Connection timed out$'
 ok "timeout: a deaf one keeps its result" says timeout '^a deaf call, waited for all the same: 7$'
