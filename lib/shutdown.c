@@ -193,8 +193,8 @@ static bool in_a_pass(struct event_base *base) {
     return evutil_timercmp(&first, &second, ==);
 }
 
-/* On the loop's thread, outside of its turns: turns the base here. libevent alone knows whether one of the program's own
- * callbacks on that base makes this call; it refuses then, and the shutdown goes on when the callback has returned. */
+/* On the loop's thread, outside of its callbacks: turns the base here. A base that caches no time may be in a pass all
+ * the same: libevent refuses then, and the shutdown goes on when the program's callback has returned. */
 static int64_t turn_attached(ferry_loop *loop, struct ferry__ctx *ctx, ferry_future *task) {
     while (!ferry_done(task)) {
         if (event_base_loop(loop->base, EVLOOP_ONCE) < 0) {

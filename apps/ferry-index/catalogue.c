@@ -26,14 +26,16 @@
 _Static_assert(APPLICATION_ID == 1181312120 && SCHEMA_VERSION == 1, "the schema says both");
 
 /* One transaction, in which the header gets its mark, too. It is written before the file gets a
- * write-ahead log: a process that dies in the middle leaves an empty file or a marked one. */
+ * write-ahead log: a process that dies in the middle leaves an empty file, or a marked one with a
+ * journal, which empties it again when it is opened. */
 static const char schema[] =
     "BEGIN;"
     "PRAGMA application_id=1181312120;"
     "PRAGMA user_version=1;"
-    "CREATE TABLE files(path TEXT PRIMARY KEY, type TEXT, size INTEGER, mode INTEGER,"
+    "CREATE TABLE IF NOT EXISTS files(path TEXT PRIMARY KEY, type TEXT, size INTEGER, mode INTEGER,"
     " mtime_ns INTEGER, dev INTEGER, inode INTEGER, sha256 TEXT, error TEXT, run INTEGER);"
-    "CREATE TABLE runs(id INTEGER PRIMARY KEY, root TEXT, started TEXT, finished TEXT, state TEXT,"
+    "CREATE TABLE IF NOT EXISTS runs(id INTEGER PRIMARY KEY, root TEXT, started TEXT, finished "
+    "TEXT, state TEXT,"
     " files INTEGER, bytes INTEGER, errors INTEGER);"
     "COMMIT;";
 
@@ -47,10 +49,10 @@ static uint32_t big_endian(const unsigned char *at) {
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
 
-enum { EMPTY = 1 };
+enum { TO_BE_SET_UP = 1 };
 
-/* Whether it is a catalogue: 0, EMPTY, or an error. Looks at the header alone: SQLite might roll
- * something back, or make files beside it. */
+/* Whether it is a catalogue: 0, TO_BE_SET_UP when it is empty, or an error. Looks at the header
+ * alone: SQLite might roll something back, or make files beside it. */
 static int64_t check_header(const struct catalogue *catalogue) {
     unsigned char header[100];
     ssize_t n = pread(catalogue->fd, header, sizeof header, 0);
@@ -58,7 +60,7 @@ static int64_t check_header(const struct catalogue *catalogue) {
         return ferry_fail(-errno, "cannot read the catalogue '%s': %s", catalogue->path,
                           ferry_strerror(-errno));
     if (n == 0)
-        return EMPTY;
+        return TO_BE_SET_UP;
     if (n < (ssize_t)sizeof header || memcmp(header, "SQLite format 3", 16) != 0)
         return ferry_fail(-EINVAL,
                           "'%s' is not a catalogue, and was left as it is: name another "
@@ -179,6 +181,17 @@ static int64_t say_locked(const struct catalogue *catalogue) {
 
 /* ---- Open and close -------------------------------------------------------------------------- */
 
+/* Whether a transaction without a log was broken off: the next who opens the file undoes it. */
+static bool has_journal(const struct catalogue *catalogue) {
+    struct stat st;
+    char *path;
+    if (asprintf(&path, "%s-journal", catalogue->path) < 0)
+        return false;
+    bool there = stat(path, &st) == 0;
+    free(path);
+    return there;
+}
+
 static int64_t take_file(void *arg) {
     struct catalogue *catalogue = arg;
     int64_t rc = open_file(catalogue);
@@ -186,12 +199,18 @@ static int64_t take_file(void *arg) {
         rc = lock_file(catalogue);
     if (rc == 0)
         rc = check_header(catalogue);
-    if (rc == EMPTY && !catalogue->to_write)
+    if (rc == TO_BE_SET_UP && !catalogue->to_write)
         return ferry_fail(-EINVAL,
-                          "the catalogue '%s' is empty: fill it with "
-                          "ferry-index -o FILE FOLDER",
+                          "the catalogue '%s' is empty: fill it with ferry-index -o FILE FOLDER",
                           catalogue->path);
-    return rc;
+    if (rc != 0 || !has_journal(catalogue))
+        return rc;
+    if (!catalogue->to_write)
+        return ferry_fail(-EINVAL,
+                          "the catalogue '%s' was left half written by a run that was killed: run "
+                          "ferry-index -o FILE FOLDER once more",
+                          catalogue->path);
+    return TO_BE_SET_UP;
 }
 
 static void own(struct catalogue *catalogue, const char *suffix) {
@@ -256,7 +275,7 @@ int64_t catalogue_open(struct catalogue *catalogue, const char *path, bool to_wr
     int64_t rc = ferry_await(ferry_submit(NULL, take_file, catalogue));
     if (rc == -EWOULDBLOCK)
         rc = say_locked(catalogue);
-    if (rc == EMPTY)
+    if (rc == TO_BE_SET_UP)
         rc = run_without_log(catalogue, schema);
     if (rc >= 0)
         rc = ferry_await(ferry_sqlite_open(path, &options, &catalogue->db));

@@ -36,7 +36,8 @@ FERRY_API int64_t ferry_await_for(ferry_future *future, int64_t ms);
 
 /* Looks on: waits until the operation has ended, and neither takes the result nor cancels anything.
  * Returns 0 when it has ended, -ECANCELED when the waiter was cancelled, -EDEADLK and FERRY_EFORKED as
- * ferry_await(), -ENOMEM for NULL. May suspend or block. Any thread. */
+ * ferry_await(), -ENOMEM for NULL, or when there is no memory for the record that a thread's first call makes.
+ * May suspend or block. Any thread. */
 FERRY_API int ferry_wait(ferry_future *future);
 
 /* The same with a bound in milliseconds; -ETIMEDOUT when it is over. */

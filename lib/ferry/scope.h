@@ -46,8 +46,9 @@ FERRY_API int ferry_scope_open(ferry_scope *scope, int64_t timeout_ms);
  * Never suspends. */
 FERRY_API int64_t ferry_scope_close(ferry_scope *scope, int64_t rc);
 
-/* Cancels the scope, and by that all that is inside. The first reason is kept. Any thread, as long as the
- * scope lives; never blocks. */
+/* Cancels the scope, and by that all that is inside, jobs that were started there as well. The first reason
+ * is kept. Any thread; the scope must be alive when this is called, and may be gone as soon as its owner has
+ * seen the request: a close waits until this call is done with it. Never blocks. */
 FERRY_API void ferry_scope_cancel(ferry_scope *scope);
 
 /* Moves the deadline to `timeout_ms` from now (FERRY_FOREVER: none). Returns 0, or -EINVAL when the scope
