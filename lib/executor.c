@@ -447,7 +447,7 @@ static int wait_for_end(ferry_executor *executor, struct ferry__ctx *ctx, int64_
         ferry__lock(&executor->lock);
         ferry__line_remove(&executor->stop_first, &executor->stop_last, &w);
     }
-    *left = executor->stats.running + executor->stats.queued;
+    *left = executor->stats.running + executor->stats.queued + executor->delivering;
     ferry__unlock(&executor->lock);
     if (rc == 0 && executor->kind == FERRY__POOL)
         ferry__pool_join(executor);

@@ -1,14 +1,16 @@
 /* Handles: done is decided once; whoever wants to know is told.
  *
- *     pending -> done     by ferry__future_complete(), the first caller wins; nobody else writes result or detail
+ *     pending -> done     by ferry__future_complete(), the first caller wins; nobody else writes
+ *                         result or detail
  *
- * refs counts the users' references, one for the running side (task, job, promise) and one for each callback
- * and each kick that is on its way. The last one frees the record.
+ * refs counts the users' references, one for the running side (task, job, promise) and one for each
+ * callback and each kick that is on its way. The last one frees the record.
  *
- * `done` is stored after result and detail (release), so that who reads it as true (acquire) may read them. The
- * list of links is guarded by the lock; each link is notified once, under the lock, in the order of registration.
- * A link that unlink can't find any more has been notified completely, because both need the lock. As long as whoever
- * completed it is telling them, a callback that is added goes to the end of the list all the same: it doesn't overtake. */
+ * `done` is stored after result and detail (release), so that who reads it as true (acquire) may
+ * read them. The list of links is guarded by the lock; each link is notified once, under the lock,
+ * in the order of registration. A link that unlink can't find any more has been notified
+ * completely, because both need the lock. As long as whoever completed it is telling them, a
+ * callback that is added goes to the end of the list all the same: it doesn't overtake. */
 #include "config.h"
 
 #include <errno.h>
@@ -17,14 +19,18 @@
 
 #include "core.h"
 
-static struct ferry__detail say_null = FERRY__STATIC_DETAIL(
-    "there is no handle: out of memory when the operation was to be started");
-static struct ferry__detail say_self = FERRY__STATIC_DETAIL("a task or job can't await its own handle");
-static struct ferry__detail say_forked = FERRY__STATIC_DETAIL(
-    "the handle belongs to the parent process: fork() copies no threads; start the operation again in the child");
-static struct ferry__detail say_other = FERRY__STATIC_DETAIL("somebody else cancelled what was awaited");
+static struct ferry__detail say_null =
+    FERRY__STATIC_DETAIL("there is no handle: out of memory when the operation was to be started");
+static struct ferry__detail say_self =
+    FERRY__STATIC_DETAIL("a task or job can't await its own handle");
+static struct ferry__detail say_forked =
+    FERRY__STATIC_DETAIL("the handle belongs to the parent process: fork() copies no threads; "
+                         "start the operation again in the child");
+static struct ferry__detail say_other =
+    FERRY__STATIC_DETAIL("somebody else cancelled what was awaited");
 
-void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name, const char *otherwise) {
+void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name,
+                        const char *otherwise) {
     atomic_init(&f->refs, 1);
     f->kind = (uint8_t)kind;
     f->generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
@@ -47,8 +53,8 @@ ferry_future *ferry__future_fixed(int64_t result, struct ferry__detail *detail) 
 
 /* An error that nobody has looked at isn't lost; a cancellation is none. */
 static void report_unread(const ferry_future *f) {
-    if (!ferry__future_done(f) || f->result >= 0 || f->result == -ECANCELED || f->kind == FERRY__IS_SHIELD ||
-        f->member || atomic_load(&f->read))
+    if (!ferry__future_done(f) || f->result >= 0 || f->result == -ECANCELED ||
+        f->kind == FERRY__IS_SHIELD || f->member || atomic_load(&f->read))
         return;
     ferry__log(FERRY_LOG_ERROR, "'%s' failed and nobody asked for its result: %s", f->name,
                ferry__detail_words(f->detail, f->result));
@@ -86,7 +92,7 @@ ferry_future *ferry_ref(ferry_future *f) {
     return f;
 }
 
-/* ---- Telling ------------------------------------------------------------------------------------------ */
+/* ---- Telling --------------------------------------------------------------------------------- */
 
 void ferry__wakes_later(struct ferry__wakes *wakes, struct ferry__link *link) {
     link->next = NULL;
@@ -110,7 +116,8 @@ static struct ferry__link *take_first(ferry_future *f) {
     return link;
 }
 
-/* Tells all who are on the list. Called with the lock held, returns without. False: it was the last time. */
+/* Tells all who are on the list. Called with the lock held, returns without. False: it was the last
+ * time. */
 static bool tell(ferry_future *f) {
     struct ferry__wakes wakes = {0};
     for (struct ferry__link *link; (link = take_first(f));)
@@ -188,7 +195,7 @@ bool ferry__future_unlink(ferry_future *f, struct ferry__link *link) {
     return listed;
 }
 
-/* ---- Waiting ------------------------------------------------------------------------------------------ */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
 struct observer {
     struct ferry__link link;
@@ -202,7 +209,8 @@ static void observed(struct ferry__link *link, ferry_future *f, struct ferry__wa
         ferry__wakes_add(wakes, &o->waiter);
 }
 
-int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline, unsigned flags) {
+int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline,
+                          unsigned flags) {
     if (ferry__future_done(f))
         return 0;
     if (f->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
@@ -246,7 +254,8 @@ int64_t ferry__future_take(ferry_future *f, struct ferry__ctx *ctx) {
     return result;
 }
 
-/* A thread for whose record there is no memory has nothing to sleep on, and no scope in which it could be cancelled. */
+/* A thread for whose record there is no memory has nothing to sleep on, and no scope in which it
+ * could be cancelled. */
 static int64_t await_without_record(ferry_future *f, int64_t ms) {
     if (!f)
         return -ENOMEM;
@@ -274,7 +283,8 @@ static int64_t await_until(ferry_future *f, int64_t ms) {
         return ferry__error_say(ctx, -ENOMEM, &say_null);
     if (f == ctx->self)
         return ferry__error_say(ctx, -EDEADLK, &say_self);
-    int stopped = ferry__enter(ctx); /* others are let run in their turn, also when there is nothing to wait for */
+    int stopped = ferry__enter(
+        ctx); /* others are let run in their turn, also when there is nothing to wait for */
     if (!ferry__future_done(f)) {
         if (stopped == 0)
             stopped = ferry__future_observe(f, ctx, ferry__deadline(ms), FERRY__OWNED);
@@ -291,7 +301,8 @@ static int64_t await_until(ferry_future *f, int64_t ms) {
     ferry__future_unref(f);
     if (result != FERRY_EJOBCANCELED)
         return result;
-    /* It ended as cancelled: was that for the awaiter's sake? A job may have seen its scope's end first. */
+    /* It ended as cancelled: was that for the awaiter's sake? A job may have seen its scope's end
+     * first. */
     if (stopped == 0 && ferry__scope_look(ctx, ferry__now()))
         stopped = -ECANCELED;
     ferry__scope_tell(ctx);
@@ -327,7 +338,7 @@ int ferry_wait(ferry_future *f) {
     return ferry_wait_for(f, FERRY_FOREVER);
 }
 
-/* ---- Questions, cancel, detach -------------------------------------------------------------------------- */
+/* ---- Questions, cancel, detach --------------------------------------------------------------- */
 
 bool ferry_done(const ferry_future *f) {
     return !f || ferry__future_done(f);
@@ -375,7 +386,7 @@ void ferry_detach(ferry_future *f) {
         ferry__future_unref(f);
 }
 
-/* ---- Callbacks ------------------------------------------------------------------------------------------ */
+/* ---- Callbacks ------------------------------------------------------------------------------- */
 
 struct callback {
     struct ferry__link link;
@@ -404,7 +415,8 @@ static void callback_run(ferry_loop *loop, struct ferry__item *item) {
 
 static void callback_drop(struct ferry__item *item) {
     struct callback *c = ferry__container(item, struct callback, item);
-    ferry__log(FERRY_LOG_WARNING, "the callback for '%s' was dropped: its loop was closed", c->future->name);
+    ferry__log(FERRY_LOG_WARNING, "the callback for '%s' was dropped: its loop was closed",
+               c->future->name);
     callback_free(c);
 }
 
@@ -429,10 +441,12 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
     if (!loop)
         loop = ferry__loop_of(ctx);
     if (!loop || !fn)
-        return (int)ferry_fail(-EINVAL, loop ? "ferry_then() without a function"
-                                             : "ferry_then() without a loop: there is no current one here");
+        return (int)ferry_fail(-EINVAL,
+                               loop ? "ferry_then() without a function"
+                                    : "ferry_then() without a loop: there is no current one here");
     if (atomic_load(&loop->state) == FERRY__LOOP_DOWN)
-        return (int)ferry_fail(FERRY_ECLOSED, "the loop was shut down: a callback would never be called");
+        return (int)ferry_fail(FERRY_ECLOSED,
+                               "the loop was shut down: a callback would never be called");
     struct callback *c = ferry__calloc(1, sizeof *c);
     if (!c)
         return (int)ferry__error_say(ctx, -ENOMEM, NULL);

@@ -1,28 +1,29 @@
 /* The one way to wait, for tasks and threads.
  *
- * Whoever waits puts a waiter into the line of what it waits for, under that thing's lock, and parks.
- * The waiter's outcome is written once, by one compare-and-exchange:
+ * Whoever waits puts a waiter into the line of what it waits for, under that thing's lock, and
+ * parks. The waiter's outcome is written once, by one compare-and-exchange:
  *
  *     WAITING -> GRANTED    by any thread, under the lock of what is waited for (ferry__claim)
  *             -> CANCELED   by the owner side only: the task's loop, or the thread itself
  *             -> TIMEDOUT   likewise
  *
- * First one wins; the others see that they came late and do nothing. So a grant is never lost to a cancel
- * (who was granted owns what it got), and a cancelled waiter is passed over by the next grant.
+ * First one wins; the others see that they came late and do nothing. So a grant is never lost to a
+ * cancel (who was granted owns what it got), and a cancelled waiter is passed over by the next
+ * grant.
  *
  * Lifetime. A waiter stands on its owner's stack. It is touched by others only
- *   - under the lock of the line that it stands in: its owner takes that lock, to leave the line, before it
- *     returns with an error;
- *   - between claim and wake, by the one who claimed, or under the lock of the line that it was moved to (cond.c):
- *     the owner doesn't return before the wake. For a task the wake is its way into the ready line; for a thread
- *     it is `woken`, the granter's last write.
- * The thread's record (word, sleeping, its bell) is touched after that, which is why those records are never freed.
- * A loop that a task must be woken on is pinned from claim to wake, since the task may end, and its loop be
- * freed, before the waker has written to the loop's fd.
+ *   - under the lock of the line that it stands in: its owner takes that lock, to leave the line,
+ *     before it returns with an error;
+ *   - between claim and wake, by the one who claimed, or under the lock of the line that it was
+ *     moved to (cond.c): the owner doesn't return before the wake. For a task the wake is its way
+ *     into the ready line; for a thread it is `woken`, the granter's last write.
+ * The thread's record (word, sleeping, its bell) is touched after that, which is why those records
+ * are never freed. A loop that a task must be woken on is pinned from claim to wake, since the task
+ * may end, and its loop be freed, before the waker has written to the loop's fd.
  *
- * A request to stop (scope.c) sets a flag first and kicks then: a thread's word is counted up, a task's loop
- * gets an item. The thread reads the word before it looks at the flags and sleeps only while the word is
- * the same, so that no kick falls between looking and sleeping. */
+ * A request to stop (scope.c) sets a flag first and kicks then: a thread's word is counted up, a
+ * task's loop gets an item. The thread reads the word before it looks at the flags and sleeps only
+ * while the word is the same, so that no kick falls between looking and sleeping. */
 #include "config.h"
 
 #include <errno.h>
@@ -31,7 +32,7 @@
 
 #include "core.h"
 
-/* ---- Threads' records ------------------------------------------------------------------------------- */
+/* ---- Threads' records ------------------------------------------------------------------------ */
 
 static unsigned spare_lock; /* guards spare */
 static struct ferry__thread *spare;
@@ -87,8 +88,8 @@ static FERRY__NOINLINE struct ferry__thread *thread_enroll(void) {
     return t;
 }
 
-/* Not inlined: a task that calls this twice must not see an address of thread-local storage that the compiler
- * kept across the switch between (design.md, rule 25). */
+/* Not inlined: a task that calls this twice must not see an address of thread-local storage that
+ * the compiler kept across the switch between (design.md, rule 25). */
 FERRY__NOINLINE struct ferry__thread *ferry__thread_self(void) {
     return self ? self : thread_enroll();
 }
@@ -119,7 +120,7 @@ void ferry__thread_kick(struct ferry__thread *t) {
         ferry__bell_ring(&t->bell);
 }
 
-/* ---- Lines ------------------------------------------------------------------------------------------ */
+/* ---- Lines ----------------------------------------------------------------------------------- */
 
 void ferry__line_append(void **first, void **last, struct ferry__waiter *w) {
     w->next = NULL;
@@ -147,10 +148,11 @@ void ferry__line_remove(void **first, void **last, struct ferry__waiter *w) {
     w->listed = false;
 }
 
-/* ---- Granting --------------------------------------------------------------------------------------- */
+/* ---- Granting -------------------------------------------------------------------------------- */
 
 void ferry__waiter_init(struct ferry__waiter *w, struct ferry__ctx *ctx) {
-    *w = (struct ferry__waiter){.ctx = ctx, .thread = ctx->kind == FERRY__TASK ? NULL : ctx->thread};
+    *w =
+        (struct ferry__waiter){.ctx = ctx, .thread = ctx->kind == FERRY__TASK ? NULL : ctx->thread};
 }
 
 static bool decide(struct ferry__waiter *w, int outcome) {
@@ -203,13 +205,14 @@ void ferry__wake_all(struct ferry__wakes *wakes) {
     wakes->first = wakes->last = NULL;
 }
 
-/* ---- Waiting ---------------------------------------------------------------------------------------- */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
 static struct ferry__detail on_the_loop = FERRY__STATIC_DETAIL(
     "this would block a loop's own thread; wait in a task (ferry_spawn), or use ferry_then()");
 
 bool ferry__may_park(const struct ferry__ctx *ctx) {
-    return ctx->kind == FERRY__TASK || !ctx->thread->loop; /* an inline job runs on whatever thread */
+    return ctx->kind == FERRY__TASK ||
+           !ctx->thread->loop; /* an inline job runs on whatever thread */
 }
 
 int ferry__can_park(struct ferry__ctx *ctx) {
@@ -229,7 +232,8 @@ void ferry__poke(struct ferry__ctx *ctx, int64_t now) {
     else
         return;
     if (!decide(w, outcome)) {
-        ctx->wait_deadline = FERRY__NEVER; /* granted before, and to be woken: its time is of no interest any more */
+        ctx->wait_deadline =
+            FERRY__NEVER; /* granted before, and to be woken: its time is of no interest any more */
         return;
     }
     if (ctx->kind == FERRY__TASK) {
@@ -242,8 +246,9 @@ void ferry__poke(struct ferry__ctx *ctx, int64_t now) {
 static void park_task(struct ferry__ctx *ctx, struct ferry__waiter *w) {
     struct ferry__task *task = ferry__container(ctx, struct ferry__task, ctx);
     ferry_loop *loop = ctx->loop;
-    /* The loop's reading of the clock will do: one that lags can only make the timer do what this does. */
-    if (atomic_load_explicit(&ctx->asked, memory_order_acquire) || ferry__look_again_at(ctx) <= loop->now) {
+    /* The loop's reading of the clock will do: when it lags, the timer does what this does. */
+    if (atomic_load_explicit(&ctx->asked, memory_order_acquire) ||
+        ferry__look_again_at(ctx) <= loop->now) {
         ferry__poke(ctx, loop->now);
         ferry__scope_tell(ctx);
         int outcome = atomic_load_explicit(&w->outcome, memory_order_acquire);

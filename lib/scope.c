@@ -1,33 +1,37 @@
 /* Scopes: who may still wait, and until when.
  *
- * Each context (task, job, thread) has a chain of open scopes, from the innermost to its root. The owner side
- * alone walks and changes the chain. What others may do is to set a scope's `request`, once, and to kick the
- * context, which then looks for itself:
+ * Each context (task, job, thread) has a chain of open scopes, from the innermost to its root. The
+ * owner side alone walks and changes the chain. What others may do is to set a scope's `request`,
+ * once, and to kick the context, which then looks for itself:
  *
- *     request:  0 -> CANCEL     ferry_scope_cancel(), or a cancel of the handle (root scope); any thread
+ *     request:  0 -> CANCEL     ferry_scope_cancel(), or (root scope) a cancel of the handle; any
+ *                               thread
  *               0 -> DEADLINE   owner side, when a look finds the deadline passed
  *
- * The request's BUSY bit is set as long as ferry_scope_cancel() still has to do with the scope and its context: a
- * close waits for its end, so that a scope may be gone as soon as its owner has seen the request.
+ * The request's BUSY bit is set as long as ferry_scope_cancel() still has to do with the scope and
+ * its context: a close waits for its end, so that a scope may be gone as soon as its owner has seen
+ * the request.
  *
- * The first reason is kept. A look marks, of several deadlines that have passed in one unshielded stretch
- * of the chain, only the outermost, and none when a scope around it was asked to stop anyhow: so the scope that
- * absorbs the cancel is the one that asked for it, or one around it.
+ * The first reason is kept. A look marks, of several deadlines that have passed in one unshielded
+ * stretch of the chain, only the outermost, and none when a scope around it was asked to stop
+ * anyhow: so the scope that absorbs the cancel is the one that asked for it, or one around it.
  *
- * asked is the cheap hint that every waiting call reads: it is set after a request and before the kick, cleared
- * at the beginning of a look and set again by the look when a request stands anywhere in the chain: a request
- * that comes during the look sets it once more, so none is overlooked.
+ * asked is the cheap hint that every waiting call reads: it is set after a request and before the
+ * kick, cleared at the beginning of a look and set again by the look when a request stands anywhere
+ * in the chain: a request that comes during the look sets it once more, so none is overlooked.
  *
- * next_deadline is a lower bound for the earliest deadline in the chain that hasn't been used up. It may be too
- * early (a deadline that was moved or used up), and then costs one look; never too late.
+ * next_deadline is a lower bound for the earliest deadline in the chain that hasn't been used up.
+ * It may be too early (a deadline that was moved or used up), and then costs one look; never too
+ * late.
  *
- * round counts how often a context's budget was used up. That is where a body that never has to wait gets to see that its
- * time is over; but a scope that was opened in the same round is spared, so that a time-out of zero around something
- * that is ready never fires.
+ * round counts how often a context's budget was used up. That is where a body that never has to
+ * wait gets to see that its time is over; but a scope that was opened in the same round is spared,
+ * so that a time-out of zero around something that is ready never fires.
  *
- * Jobs outlive scopes, so they look at a cell, a flag with a reference count that is made when a scope starts its
- * first job and chained to the cells of the scopes around it, as far as no shield is between. A job that waits is on the
- * list of listeners, for whoever sets a flag above it to kick its thread. The list's lock stands alone. */
+ * Jobs outlive scopes, so they look at a cell, a flag with a reference count that is made when a
+ * scope starts its first job and chained to the cells of the scopes around it, as far as no shield
+ * is between. A job that waits is on the list of listeners, for whoever sets a flag above it to
+ * kick its thread. The list's lock stands alone. */
 #include "config.h"
 
 #include <errno.h>
@@ -44,19 +48,22 @@ enum { FRESH, OPEN = 0x0a5c09e1, CLOSED = 0x0c105ed0 };
 /* Calls that never had to wait before one is made to let others run (and look at the clock). */
 #define BUDGET 128
 
-static struct ferry__detail say_expired = FERRY__STATIC_DETAIL("the time-out of the scope was over");
+static struct ferry__detail say_expired =
+    FERRY__STATIC_DETAIL("the time-out of the scope was over");
 static struct ferry__detail say_used = FERRY__STATIC_DETAIL(
     "the scope was used before, or isn't initialised: set it to FERRY_SCOPE_INIT for each use");
-static struct ferry__detail say_order = FERRY__STATIC_DETAIL(
-    "the scope isn't the innermost open one of the caller: scopes are closed in the reverse order, by whoever opened them");
+static struct ferry__detail say_order =
+    FERRY__STATIC_DETAIL("the scope isn't the innermost open one of the caller: scopes are closed "
+                         "in the reverse order, by whoever opened them");
 static struct ferry__detail say_settled = FERRY__STATIC_DETAIL(
     "the scope isn't open, or was cancelled or has expired already: that is never undone");
 static struct ferry__detail say_no_scope = FERRY__STATIC_DETAIL(
     "nobody can cancel a thread that has no scope open: there is nothing to check");
 static struct ferry__detail say_cancelled = FERRY__STATIC_DETAIL("cancelled");
-static struct ferry__detail say_deadline = FERRY__STATIC_DETAIL("cancelled: a time-out around it was over");
+static struct ferry__detail say_deadline =
+    FERRY__STATIC_DETAIL("cancelled: a time-out around it was over");
 
-/* ---- Cells ------------------------------------------------------------------------------------------- */
+/* ---- Cells ----------------------------------------------------------------------------------- */
 
 void ferry__cell_unref(struct ferry__cell *cell) {
     while (cell && atomic_fetch_sub_explicit(&cell->refs, 1, memory_order_acq_rel) == 1) {
@@ -192,20 +199,21 @@ static void drop_cell(struct ferry__ctx *ctx, ferry_scope *scope) {
     ferry__cell_unref(cell);
 }
 
-/* ---- Contexts ---------------------------------------------------------------------------------------- */
+/* ---- Contexts -------------------------------------------------------------------------------- */
 
 void ferry__ctx_init(struct ferry__ctx *ctx, enum ferry__ctx_kind kind) {
-    *ctx = (struct ferry__ctx){.kind = kind,
-                               .budget = BUDGET,
-                               .round = 1,
-                               .next_deadline = FERRY__NEVER,
-                               .root = {.deadline = FERRY__NEVER, .saved = FERRY__NEVER, .state = OPEN}};
+    *ctx = (struct ferry__ctx){
+        .kind = kind,
+        .budget = BUDGET,
+        .round = 1,
+        .next_deadline = FERRY__NEVER,
+        .root = {.deadline = FERRY__NEVER, .saved = FERRY__NEVER, .state = OPEN}};
     ctx->root.ctx = ctx;
     ctx->top = &ctx->root;
 }
 
 void ferry__ctx_end(struct ferry__ctx *ctx) {
-    /* The scopes that were left open stood in frames that are gone: they aren't looked at any more. */
+    /* The scopes that were left open stood in frames that are gone: nobody looks at them. */
     bool left_open = ctx->top != &ctx->root;
     ctx->top = &ctx->root;
     ctx->next_deadline = ctx->root.deadline;
@@ -215,7 +223,8 @@ void ferry__ctx_end(struct ferry__ctx *ctx) {
     ferry__values_unref(ctx->values);
     ctx->values = NULL;
     if (left_open)
-        ferry__log(FERRY_LOG_WARNING, "'%s' ended with a scope or group left open", ferry_self_name());
+        ferry__log(FERRY_LOG_WARNING, "'%s' ended with a scope or group left open",
+                   ferry_self_name());
     if (ctx->held)
         ferry__mutex_orphan(ctx);
     if (ctx->written)
@@ -224,7 +233,7 @@ void ferry__ctx_end(struct ferry__ctx *ctx) {
         struct ferry__cell *cell = ctx->cells;
         ctx->cells = cell->next;
         if (cell == ctx->root.cell && ctx->kind == FERRY__TASK) {
-            /* Others may still cancel the task by its handle: the root's cell goes with the task. */
+            /* Others may still cancel it by its handle: the root's cell goes with the task. */
             cell->next = NULL;
             continue;
         }
@@ -246,7 +255,8 @@ void ferry__ctx_kick(struct ferry__ctx *ctx) {
 
 bool ferry__scope_request(ferry_scope *scope, int request) {
     int none = FERRY__REQUEST_NONE;
-    if (!__atomic_compare_exchange_n(&scope->request, &none, request, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+    if (!__atomic_compare_exchange_n(&scope->request, &none, request, 0, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST))
         return false;
     struct ferry__cell *cell = cell_of(scope);
     if (cell)
@@ -350,7 +360,7 @@ int ferry__enter_slow(struct ferry__ctx *ctx) {
     return -ECANCELED;
 }
 
-/* ---- Open and close ----------------------------------------------------------------------------------- */
+/* ---- Open and close -------------------------------------------------------------------------- */
 
 static int open_scope(ferry_scope *scope, int64_t timeout_ms, bool shield) {
     struct ferry__ctx *ctx = ferry__ctx_self();
@@ -441,7 +451,8 @@ void ferry_scope_cancel(ferry_scope *scope) {
     bool late = false; /* its time was over already, only nobody had looked yet */
     if (ctx && on_owner_side(ctx, ferry__ctx_self()))
         late = scope->deadline <= clock_for(ctx);
-    if (!ferry__scope_request(scope, BUSY | (late ? FERRY__REQUEST_DEADLINE : FERRY__REQUEST_CANCEL)))
+    if (!ferry__scope_request(scope,
+                              BUSY | (late ? FERRY__REQUEST_DEADLINE : FERRY__REQUEST_CANCEL)))
         return;
     /* An opening that hasn't stored its context yet sees the request after it has. */
     ctx = context_of(scope);
@@ -470,7 +481,7 @@ int ferry_scope_set_timeout(ferry_scope *scope, int64_t timeout_ms) {
     return 0;
 }
 
-/* ---- Questions ---------------------------------------------------------------------------------------- */
+/* ---- Questions ------------------------------------------------------------------------------- */
 
 bool ferry_scope_cancelled(const ferry_scope *scope) {
     return request_of(scope) == FERRY__REQUEST_CANCEL;
@@ -494,7 +505,7 @@ int ferry_checkpoint(void) {
         return -ENOMEM;
     if (ctx->kind == FERRY__THREAD && ctx->top == &ctx->root)
         return (int)ferry__error_say(ctx, -EINVAL, &say_no_scope);
-    /* A loop's reading of the clock is old when a task computes for long: here the real one counts. */
+    /* A loop's reading of the clock is old when a task computes for long: this is real time. */
     int64_t now = ctx->next_deadline == FERRY__NEVER ? 0 : ferry__now();
     if (ctx->kind != FERRY__JOB && !atomic_load_explicit(&ctx->asked, memory_order_acquire) &&
         ctx->next_deadline > now)
@@ -515,5 +526,7 @@ int64_t ferry_time_left(void) {
     int64_t now = deadline == FERRY__NEVER ? 0 : ferry__now();
     if (ferry__scope_look(ctx, now))
         return 0;
-    return deadline == FERRY__NEVER ? FERRY_FOREVER : deadline <= now ? 0 : (deadline - now) / FERRY__MS;
+    return deadline == FERRY__NEVER ? FERRY_FOREVER
+           : deadline <= now        ? 0
+                                    : (deadline - now) / FERRY__MS;
 }

@@ -2,16 +2,16 @@
  *
  *     NEW -> READY -> RUNNING <-> PARKED or READY -> ENDED
  *
- * All of that happens on the loop's thread. A task stands in the ready line when it is READY and nowhere when it is
- * PARKED; exactly one event makes a parked task ready: the grant of its waiter (any thread, through the inbox),
- * or the loop deciding its waiter as cancelled or timed out.
+ * All of that happens on the loop's thread. A task stands in the ready line when it is READY and
+ * nowhere when it is PARKED; exactly one event makes a parked task ready: the grant of its waiter
+ * (any thread, through the inbox), or the loop deciding its waiter as cancelled or timed out.
  *
- * Whoever gives the thread away picks the next ready task and switches to it directly; the loop's own stack
- * is resumed when none is ready or the turn's steps are used up. A task that has ended can't free the stack that it
- * stands on: the next one to run does (reap).
+ * Whoever gives the thread away picks the next ready task and switches to it directly; the loop's
+ * own stack is resumed when none is ready or the turn's steps are used up. A task that has ended
+ * can't free the stack that it stands on: the next one to run does (reap).
  *
- * References on the handle: the user's, one of the running side until the task has ended, one for a kick from
- * another thread that is on its way. */
+ * References on the handle: the user's, one of the running side until the task has ended, one for a
+ * kick from another thread that is on its way. */
 #include "config.h"
 
 #include <errno.h>
@@ -21,9 +21,10 @@
 
 static struct ferry__detail say_no_loop = FERRY__STATIC_DETAIL(
     "there is no loop here to spawn a task on: use ferry_run(), or ferry_spawn_on() with a loop");
-static struct ferry__detail say_closed = FERRY__STATIC_DETAIL("the loop was shut down: it takes no more tasks");
+static struct ferry__detail say_closed =
+    FERRY__STATIC_DETAIL("the loop was shut down: it takes no more tasks");
 
-/* ---- Switching ---------------------------------------------------------------------------------------- */
+/* ---- Switching ------------------------------------------------------------------------------- */
 
 static void reap(ferry_loop *loop) {
     struct ferry__task *task = loop->ended;
@@ -44,7 +45,8 @@ int ferry__task_reserve(struct ferry__task *task) {
     return ferry__stack_get(&task->ctx.loop->stacks, task->stack_size, &task->stack);
 }
 
-/* A task gets its stack when it runs for the first time: a million spawned ones don't need a million. */
+/* A task gets its stack when it runs for the first time: a million spawned ones don't need a
+ * million. */
 static bool prepare(ferry_loop *loop, struct ferry__task *task) {
     int rc = ferry__task_reserve(task);
     if (rc == 0) {
@@ -149,7 +151,7 @@ static void entry(void *arg) {
     ferry__context_switch_last(&task->context, next ? &next->context : &loop->context);
 }
 
-/* ---- Waking ------------------------------------------------------------------------------------------- */
+/* ---- Waking ---------------------------------------------------------------------------------- */
 
 static void wake_run(ferry_loop *loop, struct ferry__item *item) {
     ferry__loop_push(loop, ferry__container(item, struct ferry__task, wake_item));
@@ -205,8 +207,9 @@ void ferry__task_kick(struct ferry__task *task) {
     }
     if (task->state == FERRY__TASK_ENDED)
         return;
-    /* Its wait is ended here and now, so that whatever comes later finds it decided. Members of its groups are
-     * told by the loop: a tree of tasks is told level by level, not by recursion on this stack. */
+    /* Its wait is ended here and now, so that whatever comes later finds it decided. Members of its
+     * groups are told by the loop: a tree of tasks is told level by level, not by recursion on this
+     * stack. */
     ferry__poke(&task->ctx, loop->now);
     if (task->ctx.untold)
         send_kick(task);
@@ -224,7 +227,7 @@ void ferry__task_rearm(struct ferry__task *task) {
     ferry__loop_need_turn(task->ctx.loop);
 }
 
-/* ---- Making one --------------------------------------------------------------------------------------- */
+/* ---- Making one ------------------------------------------------------------------------------ */
 
 struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
                                     const ferry_task_options *options) {
@@ -254,7 +257,8 @@ void ferry__task_destroy(struct ferry__task *task) {
         ferry__stack_put(&loop->stacks, task->stack);
     ferry__cell_unref(task->ctx.root.cell);
     ferry__values_unref(task->ctx.values); /* NULL once it has run */
-    ferry__error_set(&task->ctx, 0, NULL); /* of what was called after its end: arg_free, the log hook */
+    ferry__error_set(&task->ctx, 0,
+                     NULL); /* of what was called after its end: arg_free, the log hook */
     ferry__free(task);
     ferry__loop_unref(loop);
 }
@@ -339,7 +343,7 @@ ferry_future *ferry_spawn_on(ferry_loop *loop, ferry_fn fn, void *arg) {
     return ferry_spawn_on_with(loop, fn, arg, NULL);
 }
 
-/* ---- Inside one --------------------------------------------------------------------------------------- */
+/* ---- Inside one ------------------------------------------------------------------------------ */
 
 /* A yield is always a point where a cancel and a deadline show. */
 static int stopped(struct ferry__ctx *ctx, int64_t now) {

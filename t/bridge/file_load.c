@@ -6,11 +6,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int64_t load(const char *name, const ferry_file_load_options *options, void **data,
@@ -39,31 +41,66 @@ static void loads_every_size(void **state) {
 
 /* What the system makes up when it is read: st_size is 0, or a page. */
 static void loads_like_read(const char *path) {
-    size_t wanted = 0, room = (size_t)64 << 20, size;
-    void *data = NULL;
-    char *content = malloc(room);
+    char content[4096];
+    size_t size;
+    void *data;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    assert_non_null(content);
-    for (ssize_t n = 1; fd >= 0 && n > 0; wanted += (size_t)n) {
-        n = read(fd, content + wanted, room - wanted);
-        assert_true(n >= 0);
-    }
-    if (fd >= 0) {
-        assert_int_equal(ferry_await(ferry_file_load(pool, AT_FDCWD, path, NULL, &data, &size)),
-                         wanted);
-        assert_memory_equal(data, content, wanted);
-        assert_int_equal(((char *)data)[size], 0);
-        close(fd);
-    }
+    if (fd < 0)
+        return;
+    ssize_t wanted = read(fd, content, sizeof content);
+    close(fd);
+    assert_in_range(wanted, 1, sizeof content - 1);
+    assert_int_equal(ferry_await(ferry_file_load(pool, AT_FDCWD, path, NULL, &data, &size)),
+                     wanted);
+    assert_memory_equal(data, content, size);
+    assert_int_equal(((char *)data)[size], 0);
     free(data);
-    free(content);
+}
+
+/* The environment of another process: a file of /proc as large as one likes. The other is cat, and
+ * what it has echoed shows that it runs. */
+static void loads_an_environment(void) {
+    enum { SIZE = 100000 };
+    char *variable = malloc(SIZE + 1), path[64], byte = 'x', name[] = "cat";
+    char *arguments[] = {name, NULL}, *environment[] = {variable, NULL};
+    posix_spawn_file_actions_t actions;
+    int in[2], out[2];
+    pid_t child;
+    void *data;
+    size_t size;
+    assert_non_null(variable);
+    memset(variable, 'x', SIZE);
+    memcpy(variable, "X=", 2);
+    variable[SIZE] = '\0';
+    assert_int_equal(pipe2(in, O_CLOEXEC) | pipe2(out, O_CLOEXEC), 0);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, in[0], STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
+    assert_int_equal(posix_spawn(&child, "/bin/cat", &actions, NULL, arguments, environment), 0);
+    posix_spawn_file_actions_destroy(&actions);
+    close(out[1]);
+    assert_int_equal(write(in[1], &byte, 1), 1);
+    assert_int_equal(read(out[0], &byte, 1), 1);
+    snprintf(path, sizeof path, "/proc/%ld/environ", (long)child);
+    int64_t rc = ferry_await(ferry_file_load(pool, AT_FDCWD, path, NULL, &data, &size));
+    close(in[0]);
+    close(in[1]);
+    close(out[0]);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(rc, SIZE + 1);
+    assert_int_equal(size, SIZE + 1);
+    assert_memory_equal(data, variable, SIZE + 1);
+    free(data);
+    free(variable);
 }
 
 static void loads_what_the_system_makes_up(void **state) {
     (void)state;
+    if (access("/proc/version", R_OK) < 0)
+        SKIP("there is no /proc");
     loads_like_read("/proc/version");
-    loads_like_read("/proc/kallsyms");
     loads_like_read("/sys/devices/system/cpu/online");
+    loads_an_environment();
 }
 
 static void size_max_is_the_last_that_is_allowed(void **state) {

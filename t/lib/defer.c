@@ -100,9 +100,10 @@ static void it_is_bounded(void **state) {
 }
 
 static int64_t ends_with_some(void *arg) {
-    (void)arg;
     CHECK_INT(ferry_defer(note, a), 0);
     CHECK_INT(ferry_defer(note, b), 0);
+    if (arg)
+        ferry_event_set(arg);
     return ferry_sleep(FERRY_FOREVER);
 }
 
@@ -114,7 +115,10 @@ static int64_t cancels_one(void *arg) {
     CHECK_INT(ferry_await(task), FERRY_EJOBCANCELED);
     CHECK_STR(order, "ba");
     fresh();
-    CHECK_INT(ferry_await_for(ferry_submit(NULL, ends_with_some, NULL), 1), -ETIMEDOUT);
+    ferry_event begun = FERRY_EVENT_INIT;
+    ferry_future *job = ferry_submit(NULL, ends_with_some, &begun);
+    CHECK_INT(ferry_event_wait(&begun), 0);
+    CHECK_INT(ferry_await_for(job, 0), -ETIMEDOUT);
     CHECK_STR(order, "ba");
     return 0;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "executor.h"
+#include "parked.h"
 #include "pools.h"
 #include "saturate.h"
 #include "support.h"
@@ -293,6 +294,32 @@ static void stop_waits_for_what_is_queued(void **state) {
     gate_destroy(&g);
 }
 
+/* The handle's lock is held: its job has ended, and can't be delivered yet. */
+static void stop_waits_for_the_delivery(void **state) {
+    (void)state;
+    ferry_executor *pool = make_pool(2, NULL), *strand = make_strand(pool, 1);
+    gate g = GATE_INIT;
+    struct journal journal = JOURNAL;
+    struct visit v = {&journal, 4, &g};
+    ferry_future *job = ferry_submit(strand, visit, &v);
+    gate_wait_arrivals(&g, 1);
+    ferry__lock(&job->lock);
+    gate_open(&g);
+    while (stats_of(strand).running > 0)
+        sched_yield();
+    struct kept_log log;
+    keep_log(&log, FERRY_LOG_WARNING, "still has 1 jobs");
+    assert_int_equal(ferry_executor_stop(strand, 0), 1);
+    assert_int_equal(kept_messages(&log), 1);
+    ferry__unlock(&job->lock);
+    assert_int_equal(ferry_executor_stop(strand, FERRY_FOREVER), 0);
+    assert_true(ferry_done(job));
+    assert_int_equal(ferry_await(job), 4);
+    ferry_executor_free(strand);
+    end_pool(pool);
+    gate_destroy(&g);
+}
+
 /* Again and again at the moment of the end, with the last job cancelled or not. */
 static void stop_returns_when_all_handles_are_done(void **state) {
     (void)state;
@@ -519,6 +546,7 @@ int main(void) {
         CASE("places in a full strand are given in order", places_in_a_strand_are_given_in_order),
         CASE("a cancelled job leaves the others in order", a_cancelled_job_leaves_the_others_in_order),
         CASE("EXE-06 stop of a strand waits for what is queued", stop_waits_for_what_is_queued),
+        CASE("EXE-06 stop of a strand waits for the delivery", stop_waits_for_the_delivery),
         CASE("EXE-07 when stop of a strand returns all its handles are done", stop_returns_when_all_handles_are_done),
         CASE("a strand keeps its pool alive", a_strand_keeps_its_pool),
         CASE("EXE-06 a freed strand runs what is queued", a_freed_strand_runs_what_is_queued),

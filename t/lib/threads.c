@@ -29,6 +29,8 @@ static atomic_int allowed = INT_MAX; /* threads that may still be made */
 static atomic_int refused;
 static gate *before_refusal; /* to be passed by who is refused; NULL */
 static _Thread_local unsigned wakes; /* by this thread */
+static _Thread_local bool hold_wakes; /* of this thread, until it has let them go */
+static _Thread_local uint32_t *held[16];
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg) {
     if (atomic_load(&allowed) == INT_MAX || atomic_fetch_sub(&allowed, 1) > 0)
@@ -40,8 +42,11 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 }
 
 void __wrap_ferry__futex_wake(uint32_t *word, int count) {
+    if (hold_wakes && wakes < sizeof held / sizeof held[0])
+        held[wakes] = word;
+    else
+        __real_ferry__futex_wake(word, count);
     wakes++;
-    __real_ferry__futex_wake(word, count);
 }
 
 static struct kept_log log_kept;
@@ -223,6 +228,42 @@ static void a_burst_costs_one_wake_up(void **state) {
     end_pool(pool);
 }
 
+static int64_t stand_and_tell(void *arg) {
+    gate_wait(arg);
+    return gettid();
+}
+
+/* One is woken, and hasn't got to the line yet: it will see what came meanwhile, and call the others if need be. */
+static void one_wake_up_is_on_its_way(void **state) {
+    (void)state;
+    ferry_executor *pool = make_pool(3, NULL);
+    gate g = GATE_INIT;
+    ferry_future *jobs[10];
+    for (int i = 0; i < 3; i++)
+        jobs[i] = ferry_submit(pool, stand_and_tell, &g);
+    gate_wait_arrivals(&g, 3);
+    gate_open(&g);
+    int threads[3];
+    for (int i = 0; i < 3; i++)
+        threads[i] = (int)ferry_await(jobs[i]);
+    until_all_sleep(3);
+    for (int i = 0; i < 3; i++)
+        until_in_the_kernel(threads[i]);
+    wakes = 0;
+    hold_wakes = true;
+    for (int i = 0; i < 10; i++)
+        jobs[i] = ferry_submit(pool, return_arg, as_arg(i));
+    hold_wakes = false;
+    unsigned held_back = wakes;
+    for (unsigned i = 0; i < held_back; i++)
+        __real_ferry__futex_wake(held[i], 1);
+    assert_int_equal(held_back, 1);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(ferry_await(jobs[i]), i);
+    end_pool(pool);
+    gate_destroy(&g);
+}
+
 static void nobody_is_woken_while_all_are_busy(void **state) {
     (void)state;
     ferry_executor *pool = make_pool(3, NULL);
@@ -328,6 +369,7 @@ int main(void) {
         CASE("when there is no thread who waits for a place fails too", who_waits_for_a_place_fails_too),
         CASE("EXE-14 the only thread there is waits for a job behind it", the_only_thread_waits),
         CASE("a burst of submits costs one wake-up", a_burst_costs_one_wake_up),
+        CASE("nobody is woken while a wake-up is on its way", one_wake_up_is_on_its_way),
         CASE("nobody is woken while all threads are busy", nobody_is_woken_while_all_are_busy),
         CASE("a strand wakes nobody for its next job", a_strand_wakes_nobody_for_its_next_job),
         CASE("nothing is lost when memory is short", nothing_is_lost_when_memory_is_short),

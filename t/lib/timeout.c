@@ -76,8 +76,8 @@ static void check_ready(void) {
     CHECK_INT(ferry_wait_any(&future, 1, 0), 0);
     ferry_ref(future);
     CHECK_INT(ferry_await_for(future, 0), 7);
-    /* In a scope whose time is over from the beginning: nothing has had to wait yet. More often than the budget, so
-     * that no call among many comes at the moment when others are let run. */
+    /* In a scope whose time is over from the beginning: nothing has had to wait yet. More often
+     * than the budget, so that no call among many comes at the moment when others are let run. */
     for (int i = 0; i < 1000; i++) {
         ferry_scope scope = FERRY_SCOPE_INIT;
         void *item;

@@ -3,6 +3,9 @@
 #define FERRY_TEST_POOLS_H
 
 #include <ferry.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "support.h"
 
@@ -42,6 +45,21 @@ static inline int64_t return_arg(void *arg) {
 
 static inline void *as_arg(int64_t number) {
     return (void *)(intptr_t)number;
+}
+
+/* Until the kernel says that the thread (its gettid()) sleeps. */
+static inline void until_in_the_kernel(int thread) {
+    char path[64], line[256], state = '?';
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+    while (state != 'S') {
+        FILE *stat = fopen(path, "r");
+        if (!CHECK(stat != NULL))
+            return;
+        if (fgets(line, sizeof line, stat) && strrchr(line, ')'))
+            state = strrchr(line, ')')[2];
+        fclose(stat);
+        sched_yield();
+    }
 }
 
 #endif
