@@ -71,17 +71,5 @@ wait_for() {
 
 # A member of the JSON object in ./out; the whole output must be one object.
 member() {
-    if command -v jq >/dev/null; then
-        jq -e -s -r "if length == 1 then .[0] else error(\"not one object\") end | $1" out
-    elif command -v python3 >/dev/null; then
-        python3 -c '
-import json, re, sys
-value = json.load(open("out"))
-for key in re.findall(r"[A-Za-z_0-9]+", sys.argv[1]):
-    value = value[int(key)] if key.isdigit() else value[key]
-print(value if isinstance(value, str) else json.dumps(value))' "$1"
-    else
-        key=$(printf '%s' "$1" | sed 's/.*\.//')
-        tr ',{}' '\n\n\n' <out | sed -n "s/^ *\"$key\": *\"\{0,1\}\([^\"]*\)\"\{0,1\}\$/\1/p" | head -n 1
-    fi
+    sqlite3 :memory: "SELECT json_extract(CAST(readfile('out') AS TEXT), '\$$1')"
 }
