@@ -67,6 +67,7 @@ struct pool {
     size_t blocked;
     size_t helped;               /* jobs that run on threads whose own job waits for them */
     struct ferry__work *turns;   /* of strands, at work */
+    size_t turns_waiting;        /* of strands, in the line */
     struct ferry__worker *idle;  /* the one that became idle last */
     bool has_left;               /* `left` is to be joined */
     pthread_t left;
@@ -132,6 +133,7 @@ void ferry__pool_forked(ferry_executor *executor) {
     pool->threads = pool->leaving = pool->searching = pool->blocked = pool->helped = 0;
     pool->idle = NULL;
     pool->turns = NULL;
+    pool->turns_waiting = 0;
     pool->has_left = false;
 }
 
@@ -169,7 +171,8 @@ static size_t limit(const struct pool *pool) {
 size_t ferry__pool_spare(const ferry_executor *executor) {
     const struct pool *pool = (const struct pool *)executor;
     size_t unmade = limit(pool) > pool->threads ? limit(pool) - pool->threads : 0;
-    return executor->stats.idle + pool->searching + unmade;
+    size_t free = executor->stats.idle + pool->searching + unmade;
+    return free > pool->turns_waiting ? free - pool->turns_waiting : 0;
 }
 
 /* Makes sure that somebody searches, if there is something to find and somebody to do it. */
@@ -202,6 +205,7 @@ void ferry__pool_wake(ferry_executor *executor, struct ferry__worker *worker) {
 
 static void push_turn(ferry_executor *executor, struct ferry__work *turn) {
     turn->told = false;
+    pool_of(executor)->turns_waiting++;
     ferry__line_push(executor, turn);
 }
 
@@ -345,6 +349,7 @@ static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__
         step = LEAVE;
     } else if ((*work)->strand) {
         ferry__line_take(executor, *work);
+        pool->turns_waiting--;
         turn_begins(pool, *work);
     } else {
         ferry__executor_began(executor, ferry__executor_take(executor, *work));
@@ -533,6 +538,7 @@ static void fail_line(struct pool *pool) {
             }
         }
         executor->first = executor->last = NULL;
+        pool->turns_waiting = 0;
         executor->stats.queued -= jobs;
         executor->delivering += jobs;
         ferry__executor_refuse(executor, end.result, &after.wakes);

@@ -9,7 +9,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "executor.h"
 #include "parked.h"
@@ -203,36 +202,6 @@ static void idle_threads_leave(void **state) {
     assert_int_equal(stats_of(pool).idle, 0);
     assert_int_equal(ferry_await(ferry_submit(pool, return_arg, as_arg(1))), 1);
     end_pool(pool);
-}
-
-static int64_t stand_and_tell(void *arg) {
-    gate_wait(arg);
-    return gettid();
-}
-
-/* The lock is held until all have lost patience, so that they decide at the same time. */
-static void the_least_number_stays(void **state) {
-    (void)state;
-    enum { ALL = 8, LEAST = 3, IDLE_MS = 20 };
-    ferry_executor *pool = make_pool(ALL, &(ferry_executor_options){.idle_ms = IDLE_MS, .threads_min = LEAST});
-    gate g = GATE_INIT;
-    ferry_future *jobs[ALL];
-    for (int i = 0; i < ALL; i++)
-        jobs[i] = ferry_submit(pool, stand_and_tell, &g);
-    gate_wait_arrivals(&g, ALL);
-    gate_open(&g);
-    for (int i = 0; i < ALL; i++)
-        assert_true(ferry_await(jobs[i]) > 0);
-    ferry__lock(&pool->lock);
-    usleep(3 * IDLE_MS * 1000);
-    ferry__unlock(&pool->lock);
-    while (stats_of(pool).threads > LEAST)
-        sched_yield();
-    usleep(3 * IDLE_MS * 1000); /* one more has the time to go */
-    assert_int_equal(stats_of(pool).threads, LEAST);
-    assert_int_equal(stats_of(pool).idle, LEAST);
-    end_pool(pool);
-    gate_destroy(&g);
 }
 
 struct looks {
@@ -1163,7 +1132,6 @@ int main(void) {
         CASE("EXE-02 a worker is idle before its result is delivered", a_completion_submits_the_next_job),
         CASE("no job waits behind a slow one while a thread is free", no_job_waits_while_a_thread_is_free),
         CASE("threads leave when they are idle", idle_threads_leave),
-        CASE("as many threads as threads_min says stay", the_least_number_stays),
         CASE("threads have a name, a stack of the size asked for, and no signals", names_stacks_and_masks),
         CASE("EXE-01 a full queue refuses; a cancelled job frees its place at once", refuses_when_full),
         CASE("places in a full queue go to tasks and threads in the order of their coming",

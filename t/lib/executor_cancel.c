@@ -235,6 +235,33 @@ static void the_hook_is_called_once_on_the_cancelling_thread(void **state) {
     end_pool(pool);
 }
 
+static void just_count(void *arg) {
+    struct hooked *h = arg;
+    atomic_fetch_add(&h->calls, 1);
+}
+
+static void *cancel_in_a_thread(void *job) {
+    CHECK_INT(ferry_cancel(job), FERRY_CANCEL_ASKED);
+    return NULL;
+}
+
+static void the_hook_is_called_once_however_often_one_asks(void **state) {
+    (void)state;
+    ferry_executor *pool = make_pool(1, NULL);
+    struct hooked h = HOOKED;
+    gate_open(&h.begun);
+    ferry_future *job = ferry_submit_with(pool, wait_for_hook, &h, &(ferry_job_options){.interrupt = just_count});
+    gate_wait_arrivals(&h.go, 1);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(ferry_cancel(job), FERRY_CANCEL_ASKED);
+    pthread_join(start_thread(cancel_in_a_thread, job), NULL);
+    assert_int_equal(ferry_executor_close(pool, FERRY_CLOSE_CANCEL), 0);
+    gate_open(&h.go);
+    assert_int_equal(ferry_await(job), 1);
+    assert_int_equal(atomic_load(&h.calls), 1);
+    end_pool(pool);
+}
+
 static void no_hook_for_a_queued_or_ended_job(void **state) {
     (void)state;
     ferry_executor *pool = make_pool(1, NULL);
@@ -805,6 +832,8 @@ int main(void) {
         CASE("a job inherits the deadline of its scope", a_job_inherits_the_deadline),
         CASE("the interrupt hook is called once, on the cancelling thread",
              the_hook_is_called_once_on_the_cancelling_thread),
+        CASE("the interrupt hook is called once, however often one asks",
+             the_hook_is_called_once_however_often_one_asks),
         CASE("no hook for a job that is queued or has ended", no_hook_for_a_queued_or_ended_job),
         CASE("the end of a job waits for its hook", the_end_of_a_job_waits_for_its_hook),
         CASE("hooks and the end of the job race", hooks_and_the_end_of_the_job_race),

@@ -184,6 +184,29 @@ static void a_strand_has_a_limit_of_its_own(void **state) {
     gate_destroy(&g);
 }
 
+/* Whether a thread has got to the strand's turn yet, or not: the pool's queue has one place. */
+static void a_turn_needs_a_thread_and_no_place(void **state) {
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        ferry_executor *pool = make_pool(1, &(ferry_executor_options){.queue_max = 1, .full = FERRY_FULL_REFUSE});
+        ferry_executor *strand = make_strand(pool, 1);
+        gate g = GATE_INIT;
+        struct journal journal = JOURNAL;
+        struct visit v = {&journal, 1, &g};
+        ferry_future *jobs[] = {ferry_submit(strand, visit, &v), ferry_submit(pool, return_arg, as_arg(1))};
+        if (i % 2)
+            gate_wait_arrivals(&g, 1);
+        assert_false(ferry_done(jobs[1]));
+        assert_int_equal(ferry_await(ferry_submit(pool, return_arg, NULL)), -EAGAIN);
+        gate_open(&g);
+        for (int k = 0; k < 2; k++)
+            assert_int_equal(ferry_await(jobs[k]), 1);
+        ferry_executor_free(strand);
+        end_pool(pool);
+        gate_destroy(&g);
+    }
+}
+
 static void *submit_and_await(void *arg) {
     void **args = arg;
     struct visit *v = args[1];
@@ -543,6 +566,7 @@ int main(void) {
         CASE("strands, and the pool's own jobs, take turns", strands_take_turns),
         CASE("a strand has a limit of its own, and takes no place in the pool's queue",
              a_strand_has_a_limit_of_its_own),
+        CASE("a strand's turn needs a thread of the pool, and no place", a_turn_needs_a_thread_and_no_place),
         CASE("places in a full strand are given in order", places_in_a_strand_are_given_in_order),
         CASE("a cancelled job leaves the others in order", a_cancelled_job_leaves_the_others_in_order),
         CASE("EXE-06 stop of a strand waits for what is queued", stop_waits_for_what_is_queued),

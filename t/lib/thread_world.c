@@ -329,7 +329,6 @@ static void a_closed_loop_says_so(void **state) {
 struct late {
     struct portal portal;
     gate late;
-    ferry_loop *loop;
 };
 
 /* Its clean-up takes as long as the gate is closed: the shutdown is late then. */
@@ -359,6 +358,51 @@ static void a_loop_that_is_being_shut_down_says_so(void **state) {
     assert_int_equal(ferry_await(task), 0);
     ferry_promise_drop(l.portal.end_loop);
     assert_int_equal(ferry_loop_free(l.portal.loop), 0);
+}
+
+static int64_t clean_up_in_a_shield(void *arg) {
+    ferry_scope shield = FERRY_SCOPE_INIT;
+    atomic_int *ended = arg;
+    CHECK_INT(ferry_sleep(FERRY_FOREVER), -ECANCELED);
+    CHECK_INT(ferry_shield_open(&shield, FERRY_FOREVER), 0);
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(ferry_sleep(2), 0);
+    CHECK_INT(ferry_scope_close(&shield, 0), 0);
+    atomic_fetch_add(ended, 1);
+    return 0;
+}
+
+/* The first task, whose end is that of the run, has nothing to clean up. The run goes on for the shutdown. */
+static void a_run_goes_on_until_the_shutdown_is_over(void **state) {
+    (void)state;
+    struct portal p;
+    pthread_t thread = open_portal(&p);
+    atomic_int ended;
+    atomic_init(&ended, 0);
+    ferry_future *task = ferry_spawn_on(p.loop, clean_up_in_a_shield, &ended);
+    assert_int_equal(ferry_loop_shutdown(p.loop, FERRY_FOREVER), 0);
+    assert_int_equal(atomic_load(&ended), 1);
+    pthread_join(thread, NULL);
+    assert_int_equal(p.rc, -ECANCELED);
+    assert_int_equal(ferry_await(task), 0);
+    ferry_promise_drop(p.end_loop);
+    assert_int_equal(ferry_loop_free(p.loop), 0);
+}
+
+/* The run may end by itself at the very moment: somebody sees the shutdown through. */
+static void a_shutdown_and_the_end_of_the_run_race(void **state) {
+    (void)state;
+    int rounds = support_slow() ? 30 : 300;
+    for (int i = 0; i < rounds; i++) {
+        struct portal p;
+        pthread_t thread = open_portal(&p);
+        assert_int_equal(ferry_promise_set(p.end_loop, 1), 0);
+        assert_int_equal(ferry_loop_shutdown(p.loop, FERRY_FOREVER), 0);
+        pthread_join(thread, NULL);
+        assert_true(p.rc == 1 || p.rc == -ECANCELED);
+        ferry_promise_drop(p.end_loop);
+        assert_int_equal(ferry_loop_free(p.loop), 0);
+    }
 }
 
 static void a_thread_cancels_a_task_at_once(void **state) {
@@ -504,6 +548,8 @@ int main(void) {
         CASE("THR-09 what blocks is refused on a loop's thread", what_blocks_is_refused_on_a_loops_thread),
         CASE("THR-11 a closed loop says so", a_closed_loop_says_so),
         CASE("THR-11 a loop that is being shut down says so", a_loop_that_is_being_shut_down_says_so),
+        CASE("THR-12 a run goes on until the shutdown is over", a_run_goes_on_until_the_shutdown_is_over),
+        CASE("THR-12 a shutdown and the end of the run race", a_shutdown_and_the_end_of_the_run_race),
         CASE("THR-12 a thread cancels a task at once", a_thread_cancels_a_task_at_once),
         CASE("THR-12 a loop ends while threads wait for its tasks", a_loop_ends_while_threads_wait_for_its_tasks),
         CASE("THR-12 a loop that ends normally waits for its tasks", a_loop_that_ends_normally_waits_for_its_tasks),

@@ -1,7 +1,7 @@
 /* What the system may refuse a pool, and what a pool asks of the system: threads that can't be made, and wake-ups.
  *
- * The program is linked with --wrap for pthread_create and ferry__futex_wake: the calls of the library's objects come
- * here first. */
+ * The program is linked with --wrap for pthread_create, ferry__futex_wake and ferry__unlock_slow: the calls of the
+ * library's objects come here first. */
 #include "config.h"
 
 #include <errno.h>
@@ -24,6 +24,8 @@ int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
 void __real_ferry__futex_wake(uint32_t *word, int count);
 void __wrap_ferry__futex_wake(uint32_t *word, int count);
+void __real_ferry__unlock_slow(unsigned *lock);
+void __wrap_ferry__unlock_slow(unsigned *lock);
 
 static atomic_int allowed = INT_MAX; /* threads that may still be made */
 static atomic_int refused;
@@ -47,6 +49,15 @@ void __wrap_ferry__futex_wake(uint32_t *word, int count) {
     else
         __real_ferry__futex_wake(word, count);
     wakes++;
+}
+
+/* Of a lock that others wait for. */
+static atomic_bool slow_unlock;
+
+void __wrap_ferry__unlock_slow(unsigned *lock) {
+    __real_ferry__unlock_slow(lock);
+    if (atomic_load(&slow_unlock))
+        usleep(5000);
 }
 
 static struct kept_log log_kept;
@@ -304,6 +315,35 @@ static void a_strand_wakes_nobody_for_its_next_job(void **state) {
     end_pool(pool);
 }
 
+/* ---- Leaving ----------------------------------------------------------------------------------------- */
+
+/* The lock is held until all have lost patience, and who has decided to leave is late: all decide before one has left. */
+static void the_least_number_stays(void **state) {
+    (void)state;
+    enum { ALL = 8, LEAST = 3, IDLE_MS = 20 };
+    ferry_executor *pool = make_pool(ALL, &(ferry_executor_options){.idle_ms = IDLE_MS, .threads_min = LEAST});
+    gate g = GATE_INIT;
+    ferry_future *jobs[ALL];
+    for (int i = 0; i < ALL; i++)
+        jobs[i] = ferry_submit(pool, stand_and_tell, &g);
+    gate_wait_arrivals(&g, ALL);
+    gate_open(&g);
+    for (int i = 0; i < ALL; i++)
+        assert_true(ferry_await(jobs[i]) > 0);
+    ferry__lock(&pool->lock);
+    usleep(3 * IDLE_MS * 1000);
+    atomic_store(&slow_unlock, true);
+    ferry__unlock(&pool->lock);
+    while (stats_of(pool).threads > LEAST)
+        sched_yield();
+    usleep(3 * IDLE_MS * 1000); /* one more has the time to go */
+    atomic_store(&slow_unlock, false);
+    assert_int_equal(stats_of(pool).threads, LEAST);
+    assert_int_equal(stats_of(pool).idle, LEAST);
+    end_pool(pool);
+    gate_destroy(&g);
+}
+
 /* ---- Memory ------------------------------------------------------------------------------------------- */
 
 static int64_t count_run(void *arg) {
@@ -372,6 +412,7 @@ int main(void) {
         CASE("nobody is woken while a wake-up is on its way", one_wake_up_is_on_its_way),
         CASE("nobody is woken while all threads are busy", nobody_is_woken_while_all_are_busy),
         CASE("a strand wakes nobody for its next job", a_strand_wakes_nobody_for_its_next_job),
+        CASE("as many threads as threads_min says stay", the_least_number_stays),
         CASE("nothing is lost when memory is short", nothing_is_lost_when_memory_is_short),
     };
     oom_install();
