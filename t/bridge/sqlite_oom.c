@@ -184,7 +184,7 @@ static bool fails_at(long n, bool on) {
     bool hit = oom_hit();
     oom_never();
     CHECK_INT(ferry_executor_stop(pool, FERRY_FOREVER), 0);
-    CHECK_INT(atomic_load(&sqlite_blocks), theirs);
+    CHECK(atomic_load(&sqlite_blocks) <= theirs); /* SQLite may give back what it kept before */
     ferry_executor_free(pool);
     return hit;
 }
