@@ -59,6 +59,7 @@ static bool settled(ferry_barrier *b, struct ferry__wakes *wakes, int *rc) {
         sweep(b);
     if (b->waiting < b->parties - 1)
         return false;
+    FERRY__POINT(barrier_swept);
     let_go(b, 0, wakes);
     return true;
 }

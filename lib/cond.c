@@ -48,6 +48,7 @@ int ferry_cond_wait_for(ferry_cond *cond, int64_t ms) {
     ferry__lock(&cond->lock);
     ferry__line_append(&cond->first, &cond->last, &w);
     ferry__unlock(&cond->lock);
+    FERRY__POINT(cond_listed);
     ferry_unlock(cond->mutex);
     rc = ferry__park(&w, "condition", deadline, 0);
     if (rc == 0)
@@ -82,6 +83,7 @@ static int let_go(ferry_cond *cond, bool all) {
         ferry__wakes_add(&granted, w);
     } while (all);
     ferry__unlock(&cond->lock);
+    FERRY__POINT(cond_claimed);
     if (granted.first)
         ferry__mutex_queue(cond->mutex, &granted);
     return 0;

@@ -26,6 +26,7 @@
 #include "clock.h"
 #include "context.h"
 #include "lock.h"
+#include "point.h"
 #include "stack.h"
 
 #define FERRY__NAME_MAX 32

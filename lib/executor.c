@@ -247,6 +247,7 @@ void ferry__executor_check_end(ferry_executor *executor, struct ferry__wakes *wa
 }
 
 void ferry__executor_delivered(ferry_executor *executor, size_t n) {
+    FERRY__POINT(executor_delivered);
     struct ferry__wakes wakes = {0};
     ferry__lock(&executor->lock);
     executor->delivering -= n;
@@ -256,6 +257,7 @@ void ferry__executor_delivered(ferry_executor *executor, size_t n) {
 }
 
 void ferry__executor_after(ferry_executor *executor, struct ferry__after *after) {
+    FERRY__POINT(executor_after);
     if (after->turn)
         ferry__pool_turn(ferry__strand_pool(executor), after->turn);
     if (after->wake)
@@ -376,6 +378,7 @@ static struct ferry__job *next_to_cancel(ferry_executor *executor) {
 
 static void cancel_all(ferry_executor *executor) {
     for (struct ferry__job *job; (job = next_to_cancel(executor));) {
+        FERRY__POINT(close_cancels);
         ferry__job_cancel(&job->future);
         ferry__future_unref(&job->future);
     }
@@ -392,6 +395,7 @@ int ferry_executor_close(ferry_executor *executor, int mode) {
         __atomic_store_n(&executor->cancelling, true, __ATOMIC_RELAXED);
     ferry__executor_refuse(executor, FERRY_ECLOSED, &wakes);
     ferry__unlock(&executor->lock);
+    FERRY__POINT(close_marked);
     ferry__wake_all(&wakes);
     if (mode == FERRY_CLOSE_CANCEL)
         cancel_all(executor);

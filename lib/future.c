@@ -125,6 +125,7 @@ static bool tell(ferry_future *f) {
     struct ferry__link *later = wakes.later_first;
     f->telling = later != NULL;
     ferry__unlock(&f->lock);
+    FERRY__POINT(future_tell);
     ferry__wake_all(&wakes);
     for (struct ferry__link *link = later, *next; link; link = next) {
         next = link->next;
@@ -134,6 +135,7 @@ static bool tell(ferry_future *f) {
 }
 
 bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detail *detail) {
+    FERRY__POINT(future_complete);
     ferry__lock(&f->lock);
     if (f->done) {
         ferry__unlock(&f->lock);
@@ -144,6 +146,7 @@ bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detai
     f->detail = detail;
     f->telling = true;
     atomic_store(&f->done, 1);
+    FERRY__POINT(future_done);
     if (f->member) {
         ferry__unlock(&f->lock);
         ferry__group_member_done(f->member, f);
@@ -224,6 +227,7 @@ int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadl
             return 0;
     struct observer o = {.link = {.notify = observed}};
     ferry__waiter_init(&o.waiter, ctx);
+    FERRY__POINT(future_link);
     if (!ferry__future_link(f, &o.link))
         return 0;
     if (job)
@@ -289,6 +293,7 @@ static int64_t await_until(ferry_future *f, int64_t ms) {
         if (stopped == 0)
             stopped = ferry__future_observe(f, ctx, ferry__deadline(ms), FERRY__OWNED);
         if (stopped == -ECANCELED || stopped == -ETIMEDOUT) {
+            FERRY__POINT(await_cancel);
             ferry_cancel(f);
             int joined = ferry__future_observe(f, ctx, FERRY__NEVER, FERRY__SHIELDED);
             if (joined < 0)

@@ -164,6 +164,7 @@ void ferry__group_tell(struct ferry__group_core *core) {
         if (!f)
             continue; /* whoever starts it will see that it is told */
         ferry__unlock(&core->lock);
+        FERRY__POINT(group_tell);
         ferry_cancel(f);
         ferry__future_unref(f);
         ferry__lock(&core->lock);
@@ -176,6 +177,7 @@ static void stop(struct ferry__group_core *core) {
     ferry__lock(&core->lock);
     bool first = ferry__scope_request(&core->scope, FERRY__REQUEST_CANCEL);
     ferry__unlock(&core->lock);
+    FERRY__POINT(group_stop);
     if (first)
         ferry__ctx_kick(core->owner);
     ferry__group_tell(core);
@@ -231,6 +233,7 @@ void ferry_group_cancel(ferry_group *group) {
     ferry__unlock(&group->lock);
     if (!core)
         return;
+    FERRY__POINT(group_cancel);
     ferry_scope_cancel(&core->scope);
     ferry__group_tell(core);
     unpin(core);
@@ -319,6 +322,7 @@ static void member_withdraw(struct ferry__group_core *core, struct ferry__member
  * *handle. */
 static void member_attach(struct ferry__group_core *core, struct ferry__member *m, ferry_future *f,
                           ferry_future **handle) {
+    FERRY__POINT(group_attach);
     ferry__lock(&core->lock);
     m->starting = false;
     bool ended = m->ended, told = m->told, failed = m->failed;
@@ -338,6 +342,7 @@ static void member_attach(struct ferry__group_core *core, struct ferry__member *
 void ferry__group_member_done(struct ferry__member *m, ferry_future *f) {
     struct ferry__group_core *core = m->core;
     bool failed = f->result < 0 && f->result != -ECANCELED;
+    FERRY__POINT(group_member_done);
     ferry__lock(&core->lock);
     leave(core, m);
     m->ended = true;

@@ -58,6 +58,7 @@ void ferry__inbox_fini(struct ferry__inbox *inbox) {
 static void ring(struct ferry__inbox *inbox) {
     if (atomic_load(&inbox->awake) || atomic_exchange(&inbox->waking, 1))
         return;
+    FERRY__POINT(inbox_ring);
     uint64_t one = 1;
     ssize_t written;
     do {
@@ -73,6 +74,7 @@ bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item) {
             return false;
         item->next = head;
     } while (!atomic_compare_exchange_weak(&inbox->head, &head, item));
+    FERRY__POINT(inbox_pushed);
     int saved = errno;
     ring(inbox);
     errno = saved;
@@ -95,6 +97,7 @@ struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox) {
         struct ferry__item *head = atomic_load_explicit(&inbox->head, memory_order_relaxed);
         if (!head || head == &closed_mark)
             return NULL;
+        FERRY__POINT(inbox_take);
         inbox->first = turned_round(atomic_exchange(&inbox->head, NULL));
     }
     struct ferry__item *item = inbox->first;
@@ -110,10 +113,12 @@ bool ferry__inbox_waits(struct ferry__inbox *inbox) {
 void ferry__inbox_doze(struct ferry__inbox *inbox) {
     atomic_store(&inbox->awake, 0);
     atomic_thread_fence(memory_order_seq_cst);
+    FERRY__POINT(inbox_dozed);
 }
 
 void ferry__inbox_rouse(struct ferry__inbox *inbox) {
     atomic_store(&inbox->awake, 1);
+    FERRY__POINT(inbox_roused);
     atomic_store(&inbox->waking, 0);
 }
 
@@ -131,6 +136,7 @@ void ferry__inbox_empty(struct ferry__inbox *inbox) {
 
 struct ferry__item *ferry__inbox_close(struct ferry__inbox *inbox) {
     struct ferry__item *taken = inbox->first;
+    FERRY__POINT(inbox_close);
     struct ferry__item *rest = atomic_exchange(&inbox->head, &closed_mark);
     inbox->first = NULL;
     rest = rest == &closed_mark ? NULL : turned_round(rest);

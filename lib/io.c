@@ -196,6 +196,7 @@ static int poll_in_thread(struct ferry__ctx *ctx, int fd, unsigned events, int64
         struct pollfd fds[] = {{.fd = fd, .events = asked_of(events)},
                                {.fd = thread->bell.fd[0], .events = POLLIN}};
         atomic_store(&thread->polling, 1);
+        FERRY__POINT(poll_marked);
         rc = look_at_scope(ctx, deadline);
         int n = rc < 0 ? 0 : poll(fds, 2, ferry__poll_ms(ferry__look_again_at(ctx)));
         atomic_store(&thread->polling, 0);

@@ -119,6 +119,7 @@ void ferry__job_deliver(ferry_future *f, int64_t result) {
 
 void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end) {
     ferry__future_complete(&job->future, end.result, end.detail);
+    FERRY__POINT(job_done);
     uncount(job);
     ferry__future_unref(&job->future);
 }
@@ -165,6 +166,7 @@ static void no_more_hooks(struct ferry__job *job) {
 }
 
 struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__thread *thread) {
+    FERRY__POINT(job_taken);
     struct ferry__ctx ctx;
     ferry__ctx_init(&ctx, FERRY__JOB);
     ctx.thread = thread;
@@ -183,11 +185,13 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
     job->thread = thread;
     job->pthread = pthread_self();
     ferry__unlock(&job->hook_lock);
+    FERRY__POINT(job_began);
     /* A request that came before `thread` was set had nobody to tell: it is seen here. */
     if (!ferry__scope_look(&ctx, job->deadline == FERRY__NEVER ? 0 : ferry__now())) {
         end.result = job->fn(job->arg);
         end.detail = end.result < 0 ? ferry__error_take(&ctx, end.result) : NULL;
     }
+    FERRY__POINT(job_returned);
     no_more_hooks(job);
     shut_out_signal(job, was_blocked);
     ferry__ctx_end(&ctx);
@@ -214,6 +218,7 @@ static void abandon(struct ferry__job *job) {
     if (!mine)
         return;
     ferry__log(FERRY_LOG_WARNING, "'%s' was given up: it doesn't stop; its thread runs on", job->future.name);
+    FERRY__POINT(job_abandoned);
     ferry__future_complete(&job->future, -ECANCELED, NULL);
     uncount(job);
 }
@@ -229,6 +234,7 @@ static void lose_patience(struct ferry__job *job) {
         struct ferry__service_timer *timer =
             ferry__service_at(ferry__deadline(job->options.grace_ms), patience_over, job);
         if (timer) {
+            FERRY__POINT(job_patience);
             ferry__lock(&job->hook_lock);
             bool running = job->thread != NULL;
             if (running)
@@ -263,6 +269,7 @@ static void tell(struct ferry__job *job) {
             __atomic_store_n(&job->hook_busy, 1, __ATOMIC_RELAXED);
     }
     ferry__unlock(&job->hook_lock);
+    FERRY__POINT(job_hook);
     if (hook) {
         job->options.interrupt(job->arg);
         __atomic_store_n(&job->hook_busy, 0, __ATOMIC_RELEASE);
@@ -281,6 +288,7 @@ struct ferry__job_end ferry__job_run_for(struct ferry__job *waiting, struct ferr
     ferry__lock(&waiting->hook_lock);
     waiting->helping = job;
     ferry__unlock(&waiting->hook_lock);
+    FERRY__POINT(job_helping);
     /* Who told it before that didn't tell this one. */
     if (atomic_load(&waiting->request))
         ferry__job_cancel(&job->future);
@@ -296,6 +304,7 @@ int ferry__job_cancel(ferry_future *f) {
     ferry_ref(f); /* the hook may lead to the end of everybody else's */
     int none = FERRY__REQUEST_NONE;
     atomic_compare_exchange_strong(&job->request, &none, FERRY__REQUEST_CANCEL);
+    FERRY__POINT(job_requested);
     ferry_executor *executor = job->executor;
     struct ferry__after after = {0};
     ferry__lock(&executor->lock);
@@ -312,6 +321,7 @@ int ferry__job_cancel(ferry_future *f) {
         ferry__job_finish(job, (struct ferry__job_end){-ECANCELED, &say_never});
         ferry__executor_delivered(executor, 1);
     } else {
+        FERRY__POINT(job_tell);
         tell(job);
     }
     ferry__future_unref(f);

@@ -118,6 +118,7 @@ static void update_keep(ferry_loop *loop) {
 static void recount_run(ferry_loop *loop, struct ferry__item *item) {
     (void)item;
     atomic_store(&loop->recounting, 0);
+    FERRY__POINT(loop_recount);
     ferry__loop_unref(loop); /* the caller holds one of its own */
 }
 
@@ -146,7 +147,9 @@ bool ferry__loop_send(ferry_loop *loop, struct ferry__item *item) {
 /* A shutdown writes the state and then looks at `entering`: it sees whoever has seen the loop open. */
 bool ferry__loop_accept(ferry_loop *loop, struct ferry__item *item) {
     atomic_fetch_add(&loop->entering, 1);
+    FERRY__POINT(loop_entering);
     bool taken = atomic_load(&loop->state) == FERRY__LOOP_OPEN && ferry__loop_send(loop, item);
+    FERRY__POINT(loop_accepted);
     atomic_fetch_sub(&loop->entering, 1);
     return taken;
 }
@@ -559,6 +562,7 @@ static int64_t turn_until_done(ferry_loop *loop, struct ferry__task *task, bool 
             if (pause_ms < LAST_LOOK_MS)
                 pause_ms *= 2;
         }
+        FERRY__POINT(loop_wait);
         event_base_loop(loop->base, wait ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
         if (stop)
             return FERRY_ESTOPPED;
@@ -633,6 +637,7 @@ int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task) {
 static int64_t give_loop_back(ferry_loop *loop, int64_t rc) {
     update_keep(loop);
     ferry__loop_unbind(loop);
+    FERRY__POINT(loop_given_back);
     atomic_thread_fence(memory_order_seq_cst);
     if (ends_for_others(loop)) {
         struct ferry__ctx *ctx = ferry__ctx_self();

@@ -74,6 +74,7 @@ static int take(ferry_mutex *mutex, struct ferry__ctx *ctx) {
         if (owner == (uintptr_t)ctx)
             return -EDEADLK;
         if (owner == 0) {
+            FERRY__POINT(mutex_take);
             if (swing(mutex, word, (uintptr_t)ctx))
                 return word == ASK ? -EOWNERDEAD : 0;
         } else if ((word & ASK) || swing(mutex, word, word | ASK)) {
@@ -210,6 +211,7 @@ int ferry_unlock(ferry_mutex *mutex) {
         return (int)ferry__error_say(ctx, -EPERM, &say_foreign);
     unlink_from(ctx, mutex);
     while (!swing(mutex, (uintptr_t)ctx, 0)) {
+        FERRY__POINT(mutex_unlock);
         if (hand_over(mutex, 0, (uintptr_t)ctx))
             break;
     }

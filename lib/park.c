@@ -114,6 +114,7 @@ void ferry__thread_forked(void) {
 
 void ferry__thread_kick(struct ferry__thread *t) {
     atomic_fetch_add(&t->word, 1);
+    FERRY__POINT(kick_counted);
     if (atomic_load(&t->sleeping))
         ferry__futex_wake((uint32_t *)&t->word, 1);
     if (atomic_load(&t->polling))
@@ -168,6 +169,7 @@ bool ferry__claim(struct ferry__waiter *w) {
         ferry__loop_ref(loop);
     w->pinned = loop;
     w->wake_next = NULL;
+    FERRY__POINT(claim_looked);
     if (decide(w, FERRY__GRANTED))
         return true;
     if (loop)
@@ -176,9 +178,11 @@ bool ferry__claim(struct ferry__waiter *w) {
 }
 
 void ferry__wake(struct ferry__waiter *w) {
+    FERRY__POINT(wake);
     struct ferry__thread *t = w->thread;
     if (t) {
         atomic_store_explicit(&w->woken, 1, memory_order_release); /* w is the owner's again */
+        FERRY__POINT(wake_told);
         ferry__thread_kick(t);
         return;
     }
@@ -231,6 +235,7 @@ void ferry__poke(struct ferry__ctx *ctx, int64_t now) {
         outcome = FERRY__TIMEDOUT;
     else
         return;
+    FERRY__POINT(poke_looked);
     if (!decide(w, outcome)) {
         ctx->wait_deadline =
             FERRY__NEVER; /* granted before, and to be woken: its time is of no interest any more */
@@ -258,6 +263,7 @@ static void park_task(struct ferry__ctx *ctx, struct ferry__waiter *w) {
     int64_t at = ferry__look_again_at(ctx);
     if (at != FERRY__NEVER)
         ferry__heap_add(&loop->timers, &task->timer, at);
+    FERRY__POINT(park_task);
     ferry__task_suspend(task);
     ferry__heap_remove(&loop->timers, &task->timer);
 }
@@ -267,6 +273,7 @@ static void park_thread(struct ferry__ctx *ctx, struct ferry__waiter *w) {
     ferry__scope_listen(ctx);
     for (;;) {
         uint32_t seen = atomic_load(&t->word);
+        FERRY__POINT(park_seen);
         int outcome = atomic_load_explicit(&w->outcome, memory_order_acquire);
         if (outcome != FERRY__WAITING &&
             (outcome != FERRY__GRANTED || atomic_load_explicit(&w->woken, memory_order_acquire)))
@@ -275,7 +282,9 @@ static void park_thread(struct ferry__ctx *ctx, struct ferry__waiter *w) {
         ferry__scope_tell(ctx);
         if (atomic_load_explicit(&w->outcome, memory_order_acquire) != outcome)
             continue;
+        FERRY__POINT(park_doze);
         atomic_store(&t->sleeping, 1);
+        FERRY__POINT(park_sleep);
         ferry__futex_wait((uint32_t *)&t->word, seen, ferry__look_again_at(ctx));
         atomic_store(&t->sleeping, 0);
     }
@@ -295,6 +304,7 @@ int ferry__park(struct ferry__waiter *w, const char *what, int64_t deadline, uns
     }
     ctx->parked = NULL;
     ctx->waits_for = NULL;
+    FERRY__POINT(park_over);
     switch (atomic_load_explicit(&w->outcome, memory_order_acquire)) {
     case FERRY__CANCELED:
         ferry__error_set(ctx, -ECANCELED, NULL);

@@ -91,6 +91,7 @@ static void async_unref(ferry_async *async) {
 static void async_run(ferry_loop *loop, struct ferry__item *item) {
     ferry_async *async = ferry__container(item, ferry_async, item);
     atomic_store(&async->pending, 0);
+    FERRY__POINT(async_began);
     if (async->fn) {
         call(loop, async->fn, async->arg);
     } else {
@@ -127,6 +128,7 @@ int ferry_async_send(ferry_async *async) {
         return (int)ferry_fail(-EINVAL, "ferry_async_send() without an async: ferry_async_new() had failed");
     if (atomic_exchange(&async->pending, 1))
         return 0;
+    FERRY__POINT(async_sent);
     ferry_loop *loop = async->loop;
     atomic_fetch_add(&async->refs, 1);
     if (hand_in(loop, &async->item))

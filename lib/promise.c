@@ -56,7 +56,9 @@ int ferry_promise_set(ferry_promise *p, int64_t result) {
         return (int)ferry__error_say(ctx, -ENOMEM, &say_null);
     if (atomic_load(&p->state) == OPEN && alone(p))
         return (int)ferry__error_say(ctx, FERRY_ECLOSED, &say_alone);
+    FERRY__POINT(promise_set);
     if (decide(p, SET)) {
+        FERRY__POINT(promise_decided);
         bool known = result < 0 && ctx && ctx->error == result;
         ferry__future_complete(&p->future, result, known ? ferry__detail_ref(ctx->detail) : NULL);
         return 0;
@@ -84,6 +86,7 @@ void ferry_promise_drop(ferry_promise *p) {
 int ferry__promise_cancel(ferry_future *f) {
     if (!decide((ferry_promise *)f, CANCELLED))
         return FERRY_CANCEL_LATE;
+    FERRY__POINT(promise_cancelled);
     ferry__future_complete(f, -ECANCELED, NULL);
     return FERRY_CANCEL_ASKED;
 }

@@ -247,6 +247,7 @@ static int offer(ferry_queue *queue, void *item, struct ferry__waiter **getter) 
            queue->store.room < queue->capacity) {
         size_t room = queue->store.room;
         ferry__unlock(&queue->lock);
+        FERRY__POINT(queue_grow);
         int rc = grow(queue, room);
         ferry__lock(&queue->lock);
         if (rc != 0 && queue->store.room == room && queue->store.used == room)

@@ -72,6 +72,7 @@ static int occupy(ferry_rwlock *l, int64_t what, struct ferry__ctx *ctx) {
 static void serve(ferry_rwlock *l, struct ferry__wakes *wakes) {
     struct ferry__waiter *w;
     while ((w = ferry__line_head(&l->first, &l->last)) != NULL && available(l, w->value)) {
+        FERRY__POINT(rwlock_looked);
         ferry__line_remove(&l->first, &l->last, w);
         if (ferry__claim(w)) {
             w->value = occupy(l, w->value, w->ctx);

@@ -126,6 +126,7 @@ static void cell_cancel(struct ferry__cell *cell) {
     atomic_store(&cell->cancelled, 1);
     if (atomic_load(&cell->refs) == 1)
         return; /* nobody has inherited it */
+    FERRY__POINT(cell_cancel);
     ferry__lock(&ferry__scope_lock);
     for (struct ferry__ctx *ctx = listeners; ctx; ctx = ctx->listener_next) {
         const struct ferry__cell *above = ctx->inherited;
@@ -180,6 +181,7 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
         if (!s->outer && !s->shield)
             cell->outer = cell_ref(ctx->inherited);
         __atomic_store_n(&s->cell, cell, __ATOMIC_SEQ_CST);
+        FERRY__POINT(cell_published);
         if (request_of(s))
             atomic_store(&cell->cancelled, 1);
         inner = cell;
@@ -247,6 +249,7 @@ void ferry__ctx_end(struct ferry__ctx *ctx) {
 
 void ferry__ctx_kick(struct ferry__ctx *ctx) {
     atomic_store(&ctx->asked, 1);
+    FERRY__POINT(scope_asked);
     if (ctx->kind == FERRY__TASK)
         ferry__task_kick(ferry__container(ctx, struct ferry__task, ctx));
     else
@@ -258,6 +261,7 @@ bool ferry__scope_request(ferry_scope *scope, int request) {
     if (!__atomic_compare_exchange_n(&scope->request, &none, request, 0, __ATOMIC_SEQ_CST,
                                      __ATOMIC_SEQ_CST))
         return false;
+    FERRY__POINT(scope_requested);
     struct ferry__cell *cell = cell_of(scope);
     if (cell)
         cell_cancel(cell);
@@ -275,6 +279,7 @@ static void import_job(struct ferry__ctx *ctx) {
 
 static bool look(struct ferry__ctx *ctx, int64_t now, bool spare_new) {
     atomic_exchange(&ctx->asked, 0);
+    FERRY__POINT(scope_look);
     if (ctx->kind == FERRY__JOB)
         import_job(ctx);
     /* A shutdown that has become hard ignores shields. */
@@ -380,6 +385,7 @@ static int open_scope(ferry_scope *scope, int64_t timeout_ms, bool shield) {
     if (scope->deadline < ctx->next_deadline)
         ctx->next_deadline = scope->deadline;
     __atomic_store_n(&scope->ctx, ctx, __ATOMIC_SEQ_CST);
+    FERRY__POINT(scope_opened);
     if (request_of(scope))
         atomic_store(&ctx->asked, 1);
     return 0;
@@ -455,9 +461,11 @@ void ferry_scope_cancel(ferry_scope *scope) {
                               BUSY | (late ? FERRY__REQUEST_DEADLINE : FERRY__REQUEST_CANCEL)))
         return;
     /* An opening that hasn't stored its context yet sees the request after it has. */
+    FERRY__POINT(scope_kick);
     ctx = context_of(scope);
     if (ctx)
         ferry__ctx_kick(ctx);
+    FERRY__POINT(scope_cancel_over);
     __atomic_fetch_and(&scope->request, ~BUSY, __ATOMIC_RELEASE); /* from here on it may be gone */
 }
 

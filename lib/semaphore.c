@@ -43,6 +43,7 @@ int ferry_sem_init(ferry_sem *sem, int64_t permits, int64_t bound) {
 static void serve(ferry_sem *sem, struct ferry__wakes *wakes) {
     struct ferry__waiter *w;
     while ((w = ferry__line_head(&sem->first, &sem->last)) != NULL && w->value <= sem->value) {
+        FERRY__POINT(sem_looked);
         ferry__line_remove(&sem->first, &sem->last, w);
         if (ferry__claim(w)) {
             sem->value -= w->value;

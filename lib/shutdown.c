@@ -99,6 +99,7 @@ static int64_t shut_down(void *arg) {
     if (loop->hurried)
         ferry_scope_cancel(&patience);
     atomic_store(&loop->state, FERRY__LOOP_SOFT);
+    FERRY__POINT(shutdown_soft);
     cancel_others(loop);
     int64_t end = ferry__deadline(request->grace_ms);
     if (!wait_quiet(loop, ctx, end)) {
@@ -117,6 +118,7 @@ static int64_t shut_down(void *arg) {
     while (atomic_load(&loop->entering) > 0 || ferry__inbox_waits(&loop->inbox))
         ferry__task_yield(loop->spared);
     loop->left_behind = left;
+    FERRY__POINT(shutdown_down);
     atomic_store(&loop->state, FERRY__LOOP_DOWN);
     tell_jobs(loop); /* an executor that was made since */
     loop->patience = NULL;
@@ -165,6 +167,7 @@ static int request_hurry(ferry_loop *loop) {
 
 /* The loop is being shut down already. When nobody turns it any more, this call does, until that is over. */
 static int join(ferry_loop *loop, bool in_a_hurry) {
+    FERRY__POINT(shutdown_join);
     if (loop->own_base && !atomic_load(&loop->thread)) {
         int64_t rc = ferry__loop_see_through(loop, in_a_hurry);
         if (rc == 0)
@@ -207,6 +210,7 @@ static int64_t turn_attached(ferry_loop *loop, struct ferry__ctx *ctx, ferry_fut
 
 /* Counted in `awaited`. When the loop isn't turned any more since it was asked to shut down, this does it. */
 static int64_t await_elsewhere(ferry_loop *loop, ferry_future *task) {
+    FERRY__POINT(shutdown_elsewhere);
     if (loop->own_base && !atomic_load(&loop->thread) && !ferry_done(task)) {
         int64_t rc = ferry__loop_serve(loop, (struct ferry__task *)task);
         if (rc < 0 && rc != -EINVAL) {

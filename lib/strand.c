@@ -130,6 +130,7 @@ struct ferry__job *ferry__strand_begin(struct ferry__work *turn) {
     }
     ferry__unlock(&strand->lock);
     ferry__executor_after(strand, &after);
+    FERRY__POINT(strand_began);
     /* A close of the pool that hasn't seen this job among those that run has set the flag before. */
     if (job && __atomic_load_n(&((struct strand *)strand)->pool->cancelling, __ATOMIC_RELAXED)) {
         int none = FERRY__REQUEST_NONE;

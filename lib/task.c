@@ -143,6 +143,7 @@ static void entry(void *arg) {
     if (task->arg_free)
         task->arg_free(task->arg);
     ferry__heap_remove(&loop->timers, &task->timer);
+    FERRY__POINT(task_ended);
     ferry__loop_remove(loop, task);
     ferry__future_complete(&task->future, result, detail);
     task->state = FERRY__TASK_ENDED;
@@ -178,6 +179,7 @@ static void kick_done(struct ferry__task *task) {
 static void kick_run(ferry_loop *loop, struct ferry__item *item) {
     struct ferry__task *task = ferry__container(item, struct ferry__task, kick_item);
     atomic_store(&task->kicked, 0);
+    FERRY__POINT(task_kick_taken);
     if (task->state != FERRY__TASK_ENDED) {
         ferry__poke(&task->ctx, loop->now);
         ferry__scope_tell(&task->ctx);
@@ -192,6 +194,7 @@ static void kick_drop(struct ferry__item *item) {
 static void send_kick(struct ferry__task *task) {
     if (atomic_exchange(&task->kicked, 1))
         return;
+    FERRY__POINT(task_kick);
     ferry_ref(&task->future);
     task->kick_item.run = kick_run;
     task->kick_item.drop = kick_drop;

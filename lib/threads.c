@@ -199,7 +199,9 @@ void ferry__pool_rouse(ferry_executor *executor, struct ferry__after *after) {
 
 void ferry__pool_wake(ferry_executor *executor, struct ferry__worker *worker) {
     (void)executor;
+    FERRY__POINT(pool_wake);
     __atomic_store_n(&worker->called, 1, __ATOMIC_RELEASE);
+    FERRY__POINT(pool_called);
     ferry__futex_wake(&worker->called, 1);
 }
 
@@ -336,6 +338,7 @@ static void turn_ends(struct pool *pool, struct ferry__work *turn) {
 static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__work **work) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
+    FERRY__POINT(worker_look);
     ferry__lock(&executor->lock);
     if (w->searching)
         pool->searching = 0;
@@ -384,6 +387,7 @@ static enum step run_turn(struct pool *pool, struct ferry__worker *w, struct fer
     turn_ends(pool, turn);
     ferry__unlock(&executor->lock);
     ferry__executor_ref(strand);
+    FERRY__POINT(turn_ran);
     bool again = ferry__strand_end(turn, job), orphan = job && ferry__job_orphaned(job);
     if (orphan)
         ferry__job_finish(job, end);
@@ -392,6 +396,7 @@ static enum step run_turn(struct pool *pool, struct ferry__worker *w, struct fer
         push_turn(executor, turn);
     enum step step = go_on(pool, w);
     ferry__unlock(&executor->lock);
+    FERRY__POINT(turn_idle);
     if (job && !orphan)
         ferry__job_finish(job, end);
     if (job)
@@ -410,6 +415,7 @@ static enum step run(struct pool *pool, struct ferry__worker *w, struct ferry__w
     ferry_executor *executor = &pool->base;
     struct ferry__job *job = ferry__container(work, struct ferry__job, work);
     struct ferry__job_end end = ferry__job_run(job, thread);
+    FERRY__POINT(worker_ran);
     bool orphan = ferry__job_orphaned(job);
     ferry__lock(&executor->lock);
     ferry__executor_ended(executor, job);
@@ -420,6 +426,7 @@ static enum step run(struct pool *pool, struct ferry__worker *w, struct ferry__w
     }
     enum step step = go_on(pool, w);
     ferry__unlock(&executor->lock);
+    FERRY__POINT(worker_idle);
     if (!orphan)
         ferry__job_finish(job, end);
     return step;
@@ -436,9 +443,11 @@ static bool sleep_until_called(struct pool *pool, struct ferry__worker *w) {
     ferry__unlock(&executor->lock);
     int64_t until = ferry__deadline(pool->idle_ms);
     while (!__atomic_load_n(&w->called, __ATOMIC_ACQUIRE)) {
+        FERRY__POINT(worker_sleep);
         ferry__futex_wait(&w->called, 0, until);
         if (ferry__now() < until || __atomic_load_n(&w->called, __ATOMIC_ACQUIRE))
             continue;
+        FERRY__POINT(worker_bored);
         ferry__lock(&executor->lock);
         bool bored = w->idle && pool->threads - pool->leaving > pool->threads_min;
         if (bored) {
@@ -457,6 +466,7 @@ static bool sleep_until_called(struct pool *pool, struct ferry__worker *w) {
 static void leave(struct pool *pool, struct ferry__worker *w) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
+    FERRY__POINT(worker_leave);
     ferry__lock(&executor->lock);
     pool->leaving--;
     pool->threads--;
@@ -631,6 +641,7 @@ bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f, int64_t deadlin
     ferry__executor_after(executor, &after);
     if (!mine)
         return false;
+    FERRY__POINT(worker_help);
     w->helping++;
     struct ferry__job_end end = ferry__job_run_for(waiting, job, ctx->thread);
     w->helping--;

@@ -60,6 +60,7 @@ static void ended(struct ferry__link *link, ferry_future *f, struct ferry__wakes
     struct ferry__watched *w = ferry__container(link, struct ferry__watched, link);
     struct ferry__watch *watch = w->watch;
     (void)f;
+    FERRY__POINT(watch_ended);
     ferry__lock(&watch->lock);
     note(watch, w);
     struct ferry__waiter *waiter = watch->waiter;
@@ -190,6 +191,7 @@ int ferry__watch_wait(struct ferry__watch *watch, struct ferry__ctx *ctx,
     while (helps && help(watch, ctx, deadline))
         if (holds_now(watch, until))
             return 0;
+    FERRY__POINT(watch_wait);
     struct ferry__waiter waiter;
     ferry__waiter_init(&waiter, ctx);
     ferry__lock(&watch->lock);
