@@ -22,6 +22,10 @@ int ferry_set_allocator(const ferry_allocator *allocator) {
     return 0;
 }
 
+bool ferry__alloc_replaced(void) {
+    return current.malloc != malloc;
+}
+
 void *ferry__malloc(size_t size) {
     return current.malloc(size ? size : 1);
 }

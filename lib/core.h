@@ -23,6 +23,7 @@
 
 #include "alloc.h"
 #include "bell.h"
+#include "cache.h"
 #include "clock.h"
 #include "context.h"
 #include "lock.h"
@@ -241,6 +242,7 @@ struct ferry__thread {
     struct ferry__ctx *current; /* own: the task, job or thread that runs now */
     ferry_loop *loop;           /* own: the loop bound to this thread last, or NULL */
     struct ferry__worker *worker; /* own: of a pool; NULL */
+    struct ferry__cache cache;  /* own */
     struct ferry__thread *next; /* under the list's lock */
 };
 

@@ -27,7 +27,7 @@ int ferry_defer_for(ferry_fn fn, void *arg, int64_t at_most_ms) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx)
         return -ENOMEM;
-    struct ferry__deferred *d = ferry__malloc(sizeof *d);
+    struct ferry__deferred *d = ferry__record_get(sizeof *d);
     if (!d)
         return (int)ferry__error_say(ctx, -ENOMEM, NULL);
     *d = (struct ferry__deferred){ctx->deferred, ctx->top, fn, arg, at_most_ms};
@@ -46,7 +46,7 @@ int ferry_undefer(ferry_fn fn, void *arg) {
     for (struct ferry__deferred **at = &ctx->deferred, *d; (d = *at) && d->scope == ctx->top; at = &d->next) {
         if (d->fn == fn && d->arg == arg) {
             *at = d->next;
-            ferry__free(d);
+            ferry__record_put(d, sizeof *d);
             return 0;
         }
     }
@@ -56,7 +56,7 @@ int ferry_undefer(ferry_fn fn, void *arg) {
 /* The list may grow while it is called: what a clean-up defers is called as well. */
 static void call_first(struct ferry__ctx *ctx) {
     struct ferry__deferred d = *ctx->deferred;
-    ferry__free(ctx->deferred);
+    ferry__record_put(ctx->deferred, sizeof *ctx->deferred);
     ctx->deferred = d.next;
     ferry_scope shield = FERRY_SCOPE_INIT;
     ferry_shield_open(&shield, d.at_most_ms);

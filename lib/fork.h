@@ -7,6 +7,7 @@
  * so that the child never finds one held by a thread that it doesn't have. */
 extern unsigned ferry__error_lock;
 extern unsigned ferry__log_lock;
+extern unsigned ferry__record_lock;
 extern unsigned ferry__service_lock;
 extern unsigned ferry__scope_lock;
 extern unsigned ferry__signal_lock;

@@ -31,15 +31,16 @@ static struct ferry__detail say_other =
 
 void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name,
                         const char *otherwise) {
-    atomic_init(&f->refs, 1);
-    f->kind = (uint8_t)kind;
-    f->generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+    *f = (ferry_future){.refs = 1,
+                        .kind = (uint8_t)kind,
+                        .generation =
+                            atomic_load_explicit(&ferry__generation, memory_order_relaxed)};
     strncpy(f->name, name ? name : otherwise, sizeof f->name - 1);
     ferry__debug_made(f);
 }
 
 ferry_future *ferry__future_fixed(int64_t result, struct ferry__detail *detail) {
-    ferry_future *f = ferry__calloc(1, sizeof *f);
+    ferry_future *f = ferry__record_get(sizeof *f);
     if (!f) {
         ferry__detail_unref(detail);
         return NULL;
@@ -81,7 +82,7 @@ void ferry__future_unref(ferry_future *f) {
         ferry__shield_destroy(f);
         break;
     case FERRY__IS_FIXED:
-        ferry__free(f);
+        ferry__record_put(f, sizeof *f);
         break;
     }
 }
@@ -406,7 +407,7 @@ static void callback_free(struct callback *c) {
     ferry__future_unref(c->future);
     atomic_fetch_sub(&c->loop->callbacks, 1);
     ferry__loop_unref(c->loop);
-    ferry__free(c);
+    ferry__record_put(c, sizeof *c);
 }
 
 static void callback_run(ferry_loop *loop, struct ferry__item *item) {
@@ -452,17 +453,15 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
     if (atomic_load(&loop->state) == FERRY__LOOP_DOWN)
         return (int)ferry_fail(FERRY_ECLOSED,
                                "the loop was shut down: a callback would never be called");
-    struct callback *c = ferry__calloc(1, sizeof *c);
+    struct callback *c = ferry__record_get(sizeof *c);
     if (!c)
         return (int)ferry__error_say(ctx, -ENOMEM, NULL);
-    c->link.notify = callback_notify;
-    c->link.after = callback_due;
-    c->item.run = callback_run;
-    c->item.drop = callback_drop;
-    c->future = ferry_ref(f);
-    c->loop = loop;
-    c->fn = fn;
-    c->arg = arg;
+    *c = (struct callback){.link = {.notify = callback_notify, .after = callback_due},
+                           .item = {.run = callback_run, .drop = callback_drop},
+                           .future = ferry_ref(f),
+                           .loop = loop,
+                           .fn = fn,
+                           .arg = arg};
     ferry__loop_ref(loop);
     atomic_fetch_add(&loop->callbacks, 1);
     ferry__loop_expect(loop);

@@ -119,7 +119,7 @@ static void core_free(struct ferry__group_core *core) {
     for (struct ferry__member *m = core->failed.first, *next; m; m = next) {
         next = m->next;
         ferry__future_unref(m->future);
-        ferry__free(m);
+        ferry__record_put(m, sizeof *m);
     }
     ferry__free(core);
 }
@@ -298,11 +298,10 @@ static void leave(struct ferry__group_core *core, struct ferry__member *m) {
 
 /* A member that is about to be started; NULL: out of memory. */
 static struct ferry__member *member_new(struct ferry__group_core *core) {
-    struct ferry__member *m = ferry__calloc(1, sizeof *m);
+    struct ferry__member *m = ferry__record_get(sizeof *m);
     if (!m)
         return NULL;
-    m->core = core;
-    m->starting = true;
+    *m = (struct ferry__member){.core = core, .starting = true};
     ferry__lock(&core->lock);
     join_in(core, m);
     ferry__unlock(&core->lock);
@@ -314,7 +313,7 @@ static void member_withdraw(struct ferry__group_core *core, struct ferry__member
     ferry__lock(&core->lock);
     leave(core, m);
     ferry__unlock(&core->lock);
-    ferry__free(m);
+    ferry__record_put(m, sizeof *m);
     unpin(core);
 }
 
@@ -330,7 +329,7 @@ static void member_attach(struct ferry__group_core *core, struct ferry__member *
         m->future = ferry_ref(f);
     ferry__unlock(&core->lock);
     if (ended && !failed)
-        ferry__free(m);
+        ferry__record_put(m, sizeof *m);
     if (told && !ended)
         ferry_cancel(f);
     if (handle)
@@ -362,7 +361,7 @@ void ferry__group_member_done(struct ferry__member *m, ferry_future *f) {
     if (failed)
         stop(core);
     else if (!starting)
-        ferry__free(m);
+        ferry__record_put(m, sizeof *m);
     if (let_go)
         ferry__future_unref(let_go);
     unpin(core);
@@ -519,8 +518,9 @@ static int64_t start(struct ferry__group_core *core, struct ferry__ctx *ctx, fer
     struct starter s = {.link = {.notify = ended_unready}, .core = core};
     ferry__waiter_init(&s.waiter, ctx);
     struct ferry__task *task = ferry__task_new(loop, fn, arg, NULL);
-    s.member = task ? ferry__calloc(1, sizeof *s.member) : NULL;
+    s.member = task ? ferry__record_get(sizeof *s.member) : NULL;
     if (s.member) {
+        *s.member = (struct ferry__member){0};
         task->starter = &s;
         ferry__future_link(&task->future, &s.link);
         rc = ferry__task_start(task);
@@ -528,7 +528,8 @@ static int64_t start(struct ferry__group_core *core, struct ferry__ctx *ctx, fer
         rc = -ENOMEM;
     }
     if (rc < 0) {
-        ferry__free(s.member);
+        if (s.member)
+            ferry__record_put(s.member, sizeof *s.member);
         if (task)
             ferry__future_unref(&task->future);
         return start_failed(ctx, rc);
@@ -542,7 +543,8 @@ static int64_t start(struct ferry__group_core *core, struct ferry__ctx *ctx, fer
     int64_t result = s.value;
     if (!s.ready) {
         result = never_ready(ctx, &task->future, rc);
-        ferry__free(s.member);
+        if (s.member)
+            ferry__record_put(s.member, sizeof *s.member);
     }
     ferry__future_unref(&task->future);
     return result;

@@ -46,12 +46,12 @@ struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *a
         if (!cell)
             return NULL;
     }
-    struct ferry__job *job = ferry__calloc(1, sizeof *job);
+    struct ferry__job *job = ferry__record_get(sizeof *job);
     if (!job) {
         ferry__cell_unref(cell);
         return NULL;
     }
-    job->options = options ? *options : none;
+    *job = (struct ferry__job){.options = options ? *options : none};
     ferry__future_init(&job->future, FERRY__IS_JOB, job->options.name, "job");
     job->options.name = NULL; /* copied */
     atomic_store_explicit(&job->future.refs, 2, memory_order_relaxed);
@@ -76,7 +76,7 @@ static void job_free(struct ferry__job *job) {
     if (job->options.arg_free)
         job->options.arg_free(job->arg);
     ferry_loop *home = job->home;
-    ferry__free(job);
+    ferry__record_put(job, sizeof *job);
     if (home)
         ferry__loop_unref(home);
 }

@@ -45,6 +45,7 @@ static void thread_ended(void *record) {
     struct ferry__thread *t = record;
     self = t; /* what is torn down below may ask who runs */
     ferry__ctx_end(&t->ctx);
+    ferry__cache_end(&t->cache);
     self = NULL;
     ferry__lock(&spare_lock);
     t->next = spare;
@@ -79,6 +80,7 @@ static FERRY__NOINLINE struct ferry__thread *thread_enroll(void) {
         ferry__unlock(&spare_lock);
         return NULL;
     }
+    ferry__cache_begin(&t->cache);
     ferry__ctx_init(&t->ctx, FERRY__THREAD);
     t->ctx.thread = t;
     t->current = &t->ctx;

@@ -46,18 +46,18 @@ struct post {
 
 static void post_run(ferry_loop *loop, struct ferry__item *item) {
     struct post post = *ferry__container(item, struct post, item);
-    ferry__free(ferry__container(item, struct post, item));
+    ferry__record_put(ferry__container(item, struct post, item), sizeof(struct post));
     call(loop, post.fn, post.arg);
 }
 
 static void post_drop(struct ferry__item *item) {
-    ferry__free(ferry__container(item, struct post, item));
+    ferry__record_put(ferry__container(item, struct post, item), sizeof(struct post));
 }
 
 int ferry_post(ferry_loop *loop, ferry_fn fn, void *arg) {
     if (!loop || !fn)
         return (int)ferry_fail(-EINVAL, "ferry_post() needs a loop and a function");
-    struct post *post = ferry__calloc(1, sizeof *post);
+    struct post *post = ferry__record_get(sizeof *post);
     if (!post)
         return -ENOMEM;
     post->item.run = post_run;
@@ -66,7 +66,7 @@ int ferry_post(ferry_loop *loop, ferry_fn fn, void *arg) {
     post->arg = arg;
     if (hand_in(loop, &post->item))
         return 0;
-    ferry__free(post);
+    ferry__record_put(post, sizeof *post);
     return (int)ferry_fail(FERRY_ECLOSED, "%s", say_closed.text);
 }
 

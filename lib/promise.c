@@ -41,10 +41,11 @@ static bool alone(ferry_promise *p) {
 }
 
 ferry_promise *ferry_promise_new(ferry_future **future, const char *name) {
-    ferry_promise *p = ferry__calloc(1, sizeof *p);
+    ferry_promise *p = ferry__record_get(sizeof *p);
     *future = p ? &p->future : NULL;
     if (p) {
         ferry__future_init(&p->future, FERRY__IS_PROMISE, name, "promise");
+        atomic_init(&p->state, OPEN);
         ferry_ref(&p->future); /* the producer's */
     }
     return p;
@@ -92,5 +93,5 @@ int ferry__promise_cancel(ferry_future *f) {
 }
 
 void ferry__promise_destroy(ferry_future *f) {
-    ferry__free(f);
+    ferry__record_put(f, sizeof(ferry_promise));
 }

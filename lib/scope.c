@@ -68,7 +68,7 @@ static struct ferry__detail say_deadline =
 void ferry__cell_unref(struct ferry__cell *cell) {
     while (cell && atomic_fetch_sub_explicit(&cell->refs, 1, memory_order_acq_rel) == 1) {
         struct ferry__cell *outer = cell->outer;
-        ferry__free(cell);
+        ferry__record_put(cell, sizeof *cell);
         cell = outer;
     }
 }
@@ -151,17 +151,16 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
     struct ferry__cell *fresh = NULL;
     ferry_scope *s = ctx->top;
     for (; s && !s->cell; s = s->shield ? NULL : s->outer) {
-        struct ferry__cell *cell = ferry__calloc(1, sizeof *cell);
+        struct ferry__cell *cell = ferry__record_get(sizeof *cell);
         if (!cell) {
             while (fresh) {
                 struct ferry__cell *next = fresh->next;
-                ferry__free(fresh);
+                ferry__record_put(fresh, sizeof *fresh);
                 fresh = next;
             }
             return NULL;
         }
-        atomic_init(&cell->refs, 1);
-        cell->next = fresh;
+        *cell = (struct ferry__cell){.refs = 1, .next = fresh};
         fresh = cell;
     }
     struct ferry__cell *inner = NULL;

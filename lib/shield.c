@@ -33,13 +33,12 @@ static void follow(struct ferry__link *link, ferry_future *inner) {
 }
 
 ferry_future *ferry_shield(ferry_future *inner) {
-    struct shield *s = inner ? ferry__calloc(1, sizeof *s) : NULL;
+    struct shield *s = inner ? ferry__record_get(sizeof *s) : NULL;
     if (!s)
         return NULL;
     ferry__future_init(&s->future, FERRY__IS_SHIELD, inner->name, "shield");
     s->future.generation = inner->generation; /* a fork took both, or none */
-    s->link.notify = inner_ended;
-    s->link.after = follow;
+    s->link = (struct ferry__link){.notify = inner_ended, .after = follow};
     s->inner = ferry_ref(inner);
     ferry_ref(&s->future); /* the link's */
     if (!ferry__future_link(inner, &s->link))
@@ -67,5 +66,5 @@ void ferry__shield_destroy(ferry_future *f) {
     if (atomic_load(&f->read) && f->result != -ECANCELED)
         atomic_store(&s->inner->read, true);
     ferry__future_unref(s->inner);
-    ferry__free(s);
+    ferry__record_put(s, sizeof *s);
 }

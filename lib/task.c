@@ -237,7 +237,7 @@ struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
     static const ferry_task_options none;
     if (!options)
         options = &none;
-    struct ferry__task *task = ferry__calloc(1, sizeof *task);
+    struct ferry__task *task = ferry__record_get(sizeof *task);
     if (!task)
         return NULL;
     ferry__future_init(&task->future, FERRY__IS_TASK, options->name, "task");
@@ -247,10 +247,15 @@ struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
     task->ctx.values = starter ? ferry__values_ref(starter->values) : NULL;
     task->ctx.self = &task->future;
     ferry__loop_ref(loop);
+    task->stack = NULL;
+    task->state = FERRY__TASK_NEW;
+    task->stack_size = options->stack_size;
     task->fn = fn;
     task->arg = arg;
     task->arg_free = options->arg_free;
-    task->stack_size = options->stack_size;
+    task->timer.index = 0;
+    atomic_init(&task->kicked, 0);
+    task->starter = NULL;
     return task;
 }
 
@@ -262,7 +267,7 @@ void ferry__task_destroy(struct ferry__task *task) {
     ferry__values_unref(task->ctx.values); /* NULL once it has run */
     ferry__error_set(&task->ctx, 0,
                      NULL); /* of what was called after its end: arg_free, the log hook */
-    ferry__free(task);
+    ferry__record_put(task, sizeof *task);
     ferry__loop_unref(loop);
 }
 

@@ -1,0 +1,39 @@
+/* Small records that come and go all the time, kept for the next time: see cache.c. */
+#ifndef FERRY__CACHE_H
+#define FERRY__CACHE_H
+
+#include <stddef.h>
+
+enum {
+    FERRY__RECORD_MAX = 768,  /* bytes of the largest record */
+    FERRY__RECORD_UNIT = 64,  /* sizes are rounded up to multiples of this */
+    FERRY__RECORD_SIZES = FERRY__RECORD_MAX / FERRY__RECORD_UNIT,
+    FERRY__RECORD_BATCH = 32, /* records that change hands together */
+    FERRY__RECORD_BATCHES = 64 /* that nobody has, at most, of each size */
+};
+
+struct ferry__record {
+    struct ferry__record *next;
+    struct ferry__record *next_batch; /* of the first in a batch that nobody has */
+};
+
+/* What a thread keeps. Its own; zero: nothing. */
+struct ferry__cache {
+    unsigned most; /* loaded records of a size: FERRY__RECORD_BATCH, or 0: records aren't kept */
+    struct {
+        struct ferry__record *loaded; /* n of them */
+        struct ferry__record *spare;  /* a whole batch; NULL */
+        unsigned n;
+    } sizes[FERRY__RECORD_SIZES];
+};
+
+/* Memory for a record of `size` bytes; its content is unspecified. Larger ones than FERRY__RECORD_MAX aren't kept.
+ * NULL: out of memory. Any thread. */
+void *ferry__record_get(size_t size);
+/* Gives a record back that was got with the same size, on any thread. */
+void ferry__record_put(void *record, size_t size);
+
+void ferry__cache_begin(struct ferry__cache *cache); /* its thread's first step with Ferry */
+void ferry__cache_end(struct ferry__cache *cache);   /* the last one: all is given back */
+
+#endif
