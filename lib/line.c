@@ -8,10 +8,12 @@
  * detail of the error before): so errors are recorded after the lock was dropped. */
 #include "config.h"
 
+#include <errno.h>
+
 #include "line.h"
 
-int ferry__line_wait(unsigned *lock, void **first, void **last, struct ferry__waiter *w,
-                     const char *what, int64_t ms) {
+int ferry__line_try_wait(unsigned *lock, void **first, void **last, struct ferry__waiter *w,
+                         const char *what, int64_t ms) {
     if (!ferry__may_park(w->ctx)) {
         ferry__unlock(lock);
         return ferry__can_park(w->ctx); /* says why */
@@ -22,8 +24,15 @@ int ferry__line_wait(unsigned *lock, void **first, void **last, struct ferry__wa
     if (rc != 0) {
         ferry__lock(lock);
         ferry__line_remove(first, last, w);
-        ferry__unlock(lock);
     }
+    return rc;
+}
+
+int ferry__line_wait(unsigned *lock, void **first, void **last, struct ferry__waiter *w,
+                     const char *what, int64_t ms) {
+    int rc = ferry__line_try_wait(lock, first, last, w, what, ms);
+    if (rc == -ECANCELED || rc == -ETIMEDOUT)
+        ferry__unlock(lock);
     return rc;
 }
 

@@ -5,10 +5,17 @@
  * So, with the lock free:
  *
  *     a getter waits   =>  the queue is empty
- *     a putter waits   =>  it is full
+ *     a putter waits   =>  it is full, or what is left of its bytes is too little for the item of
+ *                          the first who waits (those behind it don't overtake), or it has as many
+ *                          items as there are places made
  *     it is closed     =>  nobody waits to put or to get
  *
- * (A waiter that was cancelled or timed out stands in its line until it runs; it no longer waits.)
+ * (A waiter that was cancelled or timed out stands in its line until it runs; it no longer waits.
+ * When it was the first in line, those behind it get their turn then.) An empty queue takes every
+ * item: so it is never empty with a putter waiting, and whoever empties it lets them in.
+ *
+ * An item's size is asked for once, by the put, on its thread and without the lock; it stays with
+ * the item until that is got. A waiting putter's `value` is its item's size.
  *
  * unfinished counts the items that were put and for which nobody has called task_done() yet.
  *
@@ -35,6 +42,7 @@ struct ferry__place {
         struct ferry__place *next; /* FIFO, LIFO, free */
         uint64_t turn;             /* priority: equal ones in the order of their puts */
     };
+    size_t size;
 };
 
 static struct ferry__detail say_closed = FERRY__STATIC_DETAIL("the queue was closed");
@@ -48,6 +56,8 @@ static struct ferry__detail say_waited =
     FERRY__STATIC_DETAIL("the queue can't be freed while somebody waits on it: close it first");
 static struct ferry__detail say_capacity =
     FERRY__STATIC_DETAIL("a queue's capacity is at least 1 and at most SIZE_MAX / 64");
+static struct ferry__detail say_bytes = FERRY__STATIC_DETAIL(
+    "a queue bounded by bytes_max has to know the size of its items: set item_size");
 static struct ferry__detail say_order = FERRY__STATIC_DETAIL(
     "a queue's order is FERRY_FIFO, FERRY_LIFO, or FERRY_PRIORITY with a compare function");
 
@@ -92,9 +102,9 @@ static bool before(const ferry_queue *queue, const struct ferry__place *a,
     return order != 0 ? order < 0 : a->turn < b->turn;
 }
 
-static void heap_push(ferry_queue *queue, void *item) {
+static void heap_push(ferry_queue *queue, void *item, size_t size) {
     struct ferry__store *store = &queue->store;
-    struct ferry__place fresh = {.item = item, .turn = store->turns++};
+    struct ferry__place fresh = {.item = item, .turn = store->turns++, .size = size};
     size_t i = store->used++;
     while (i > 0) {
         struct ferry__place *parent = place_at(store, (i - 1) / 2);
@@ -109,6 +119,7 @@ static void heap_push(ferry_queue *queue, void *item) {
 static void *heap_pop(ferry_queue *queue) {
     struct ferry__store *store = &queue->store;
     void *item = place_at(store, 0)->item;
+    store->bytes -= place_at(store, 0)->size;
     struct ferry__place moved = *place_at(store, --store->used);
     size_t i = 0;
     for (size_t child; (child = 2 * i + 1) < store->used; i = child) {
@@ -132,21 +143,24 @@ static void *chain_pop(struct ferry__store *store) {
     struct ferry__place *place = store->first;
     store->first = place->next;
     store->used--;
+    store->bytes -= place->size;
     place->next = store->spare;
     store->spare = place;
     return place->item;
 }
 
 /* Under the lock, with a place to spare. */
-static void push(ferry_queue *queue, void *item) {
+static void push(ferry_queue *queue, void *item, size_t size) {
     struct ferry__store *store = &queue->store;
     queue->unfinished++;
+    store->bytes += size;
     if (queue->order == FERRY_PRIORITY) {
-        heap_push(queue, item);
+        heap_push(queue, item, size);
         return;
     }
     struct ferry__place *place = unused_place(store);
     place->item = item;
+    place->size = size;
     if (queue->order == FERRY_LIFO || !store->first) {
         place->next = store->first;
         if (!store->first)
@@ -163,6 +177,34 @@ static void push(ferry_queue *queue, void *item) {
 /* Under the lock, with an item inside. */
 static void *pop(ferry_queue *queue) {
     return queue->order == FERRY_PRIORITY ? heap_pop(queue) : chain_pop(&queue->store);
+}
+
+/* Under the lock: whether the bounds allow an item of this size. One that is larger than the bound
+ * gets in alone. */
+static bool fits(const ferry_queue *queue, size_t size) {
+    const struct ferry__store *store = &queue->store;
+    if (store->used >= queue->capacity)
+        return false;
+    return store->used == 0 ||
+           (store->bytes <= queue->bytes_max && size <= queue->bytes_max - store->bytes);
+}
+
+/* Under the lock: lets those in who waited and fit now, in turn. */
+static void admit(ferry_queue *queue, struct ferry__wakes *wakes) {
+    struct ferry__waiter *w;
+    while ((w = ferry__line_head(&queue->put_first, &queue->put_last)) != NULL &&
+           queue->store.used < queue->store.room && fits(queue, (size_t)w->value)) {
+        ferry__line_remove(&queue->put_first, &queue->put_last, w);
+        if (ferry__claim(w)) {
+            push(queue, w->item, (size_t)w->value);
+            w->value = 0;
+            ferry__wakes_add(wakes, w);
+        }
+    }
+}
+
+static size_t size_of(const ferry_queue *queue, const void *item) {
+    return queue->item_size ? queue->item_size(item) : 0;
 }
 
 /* Discards what is in a store that no queue has any more. */
@@ -187,6 +229,8 @@ ferry_queue *ferry_queue_new(size_t capacity, const ferry_queue_options *options
     if (options->order < FERRY_FIFO || options->order > FERRY_PRIORITY ||
         (options->order == FERRY_PRIORITY && !options->compare))
         return refuse_new(EINVAL, &say_order);
+    if (options->bytes_max > 0 && !options->item_size)
+        return refuse_new(EINVAL, &say_bytes);
     size_t size = next_block(0, capacity);
     struct ferry__place *block = ferry__malloc(size * sizeof *block);
     ferry_queue *queue = ferry__calloc(1, sizeof *queue);
@@ -200,6 +244,8 @@ ferry_queue *ferry_queue_new(size_t capacity, const ferry_queue_options *options
     queue->order = options->order;
     queue->compare = options->compare;
     queue->item_free = options->item_free;
+    queue->item_size = options->item_size;
+    queue->bytes_max = options->bytes_max ? options->bytes_max : SIZE_MAX;
     const char *name = options->name ? options->name : "queue";
     snprintf(queue->putting, sizeof queue->putting, "put into %.*s", FERRY__NAME_MAX - 1, name);
     snprintf(queue->getting, sizeof queue->getting, "get from %.*s", FERRY__NAME_MAX - 1, name);
@@ -240,11 +286,10 @@ static int grow(ferry_queue *queue, size_t room) {
 /* Puts the item if that is possible at once: 0, with *getter (NULL: nobody) to be woken after the
  * lock was dropped; FERRY_ECLOSED; -ENOMEM; -EAGAIN. Takes the lock and returns with it held, so
  * that the caller can join the line. */
-static int offer(ferry_queue *queue, void *item, struct ferry__waiter **getter) {
+static int offer(ferry_queue *queue, void *item, size_t size, struct ferry__waiter **getter) {
     *getter = NULL;
     ferry__lock(&queue->lock);
-    while (!queue->closed && queue->store.used == queue->store.room &&
-           queue->store.room < queue->capacity) {
+    while (!queue->closed && queue->store.used == queue->store.room && fits(queue, size)) {
         size_t room = queue->store.room;
         ferry__unlock(&queue->lock);
         FERRY__POINT(queue_grow);
@@ -261,9 +306,9 @@ static int offer(ferry_queue *queue, void *item, struct ferry__waiter **getter) 
         queue->unfinished++;
         return 0;
     }
-    if (queue->store.used == queue->capacity)
+    if (!fits(queue, size) || ferry__line_head(&queue->put_first, &queue->put_last))
         return -EAGAIN;
-    push(queue, item);
+    push(queue, item, size);
     return 0;
 }
 
@@ -273,6 +318,20 @@ static int refuse_put(int rc) {
                                                  : &say_no_room);
 }
 
+/* With the lock held, which it drops. A putter that leaves without may have held up smaller items:
+ * those get their turn before the queue can be freed. */
+static int wait_to_put(ferry_queue *queue, struct ferry__waiter *w, int64_t ms) {
+    int rc = ferry__line_try_wait(&queue->lock, &queue->put_first, &queue->put_last, w,
+                                  queue->putting, ms);
+    if (rc == -ECANCELED || rc == -ETIMEDOUT) {
+        struct ferry__wakes wakes = {0};
+        admit(queue, &wakes);
+        ferry__unlock(&queue->lock);
+        ferry__wake_all(&wakes);
+    }
+    return rc;
+}
+
 int ferry_queue_put_for(ferry_queue *queue, void *item, int64_t ms) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx)
@@ -280,8 +339,9 @@ int ferry_queue_put_for(ferry_queue *queue, void *item, int64_t ms) {
     int rc = ferry__enter(ctx);
     if (rc != 0)
         return rc;
+    size_t size = size_of(queue, item);
     struct ferry__waiter *getter;
-    rc = offer(queue, item, &getter);
+    rc = offer(queue, item, size, &getter);
     if (rc != -EAGAIN) {
         ferry__unlock(&queue->lock);
         if (getter)
@@ -291,8 +351,8 @@ int ferry_queue_put_for(ferry_queue *queue, void *item, int64_t ms) {
     struct ferry__waiter w;
     ferry__waiter_init(&w, ctx);
     w.item = item;
-    rc =
-        ferry__line_wait(&queue->lock, &queue->put_first, &queue->put_last, &w, queue->putting, ms);
+    w.value = (int64_t)size;
+    rc = wait_to_put(queue, &w, ms);
     return rc != 0 ? rc : w.value == 0 ? 0 : refuse_put((int)w.value);
 }
 
@@ -302,25 +362,21 @@ int ferry_queue_put(ferry_queue *queue, void *item) {
 
 int ferry_queue_try_put(ferry_queue *queue, void *item) {
     struct ferry__waiter *getter;
-    int rc = offer(queue, item, &getter);
+    int rc = offer(queue, item, size_of(queue, item), &getter);
     ferry__unlock(&queue->lock);
     if (getter)
         ferry__wake(getter);
     return rc == 0 ? 0 : refuse_put(rc);
 }
 
-/* Gets an item if there is one: 0, with *putter (NULL: nobody), whose item has taken the place, to
- * be woken after the lock was dropped; FERRY_ECLOSED; -EAGAIN. Takes the lock and returns with it
- * held, as offer(). */
-static int fetch(ferry_queue *queue, void **item, struct ferry__waiter **putter) {
-    *putter = NULL;
+/* Gets an item if there is one: 0, with the putters whose items have taken the place on `wakes`;
+ * FERRY_ECLOSED; -EAGAIN. Takes the lock and returns with it held, as offer(). */
+static int fetch(ferry_queue *queue, void **item, struct ferry__wakes *wakes) {
     ferry__lock(&queue->lock);
     if (queue->store.used == 0)
         return queue->closed ? FERRY_ECLOSED : -EAGAIN;
     *item = pop(queue);
-    *putter = ferry__line_claim(&queue->put_first, &queue->put_last);
-    if (*putter)
-        push(queue, (*putter)->item);
+    admit(queue, wakes);
     return 0;
 }
 
@@ -335,12 +391,11 @@ int ferry_queue_get_for(ferry_queue *queue, void **item, int64_t ms) {
     int rc = ferry__enter(ctx);
     if (rc != 0)
         return rc;
-    struct ferry__waiter *putter;
-    rc = fetch(queue, item, &putter);
+    struct ferry__wakes wakes = {0};
+    rc = fetch(queue, item, &wakes);
     if (rc != -EAGAIN) {
         ferry__unlock(&queue->lock);
-        if (putter)
-            ferry__wake(putter);
+        ferry__wake_all(&wakes);
         return rc == 0 ? 0 : refuse_get(rc);
     }
     struct ferry__waiter w;
@@ -360,11 +415,10 @@ int ferry_queue_get(ferry_queue *queue, void **item) {
 }
 
 int ferry_queue_try_get(ferry_queue *queue, void **item) {
-    struct ferry__waiter *putter;
-    int rc = fetch(queue, item, &putter);
+    struct ferry__wakes wakes = {0};
+    int rc = fetch(queue, item, &wakes);
     ferry__unlock(&queue->lock);
-    if (putter)
-        ferry__wake(putter);
+    ferry__wake_all(&wakes);
     return rc == 0 ? 0 : refuse_get(rc);
 }
 
@@ -428,4 +482,11 @@ size_t ferry_queue_length(ferry_queue *queue) {
     size_t length = queue->store.used;
     ferry__unlock(&queue->lock);
     return length;
+}
+
+size_t ferry_queue_bytes(ferry_queue *queue) {
+    ferry__lock(&queue->lock);
+    size_t bytes = queue->store.bytes;
+    ferry__unlock(&queue->lock);
+    return bytes;
 }

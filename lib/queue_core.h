@@ -13,6 +13,7 @@ struct ferry__store {
     struct ferry__place *blocks[FERRY__QUEUE_BLOCKS];
     size_t room;                       /* places in the blocks */
     size_t used;                       /* items */
+    size_t bytes;                      /* the sum of their sizes */
     struct ferry__place *first, *last; /* FIFO, LIFO: the items */
     struct ferry__place *spare;        /* FIFO, LIFO: places that were used before and are free */
     size_t touched;                    /* FIFO, LIFO: places below this number have been used */
@@ -24,6 +25,8 @@ struct ferry_queue {
     int order;
     int (*compare)(const void *a, const void *b);
     void (*item_free)(void *item);
+    size_t (*item_size)(const void *item);
+    size_t bytes_max;
     char putting[FERRY__NAME_MAX + 16]; /* what a waiter waits for, for reports */
     char getting[FERRY__NAME_MAX + 16];
     char joining[FERRY__NAME_MAX + 16];
@@ -32,7 +35,7 @@ struct ferry_queue {
     bool closed;
     struct ferry__store store;
     size_t unfinished;
-    void *put_first, *put_last;   /* who waits to put; item: what */
+    void *put_first, *put_last;   /* who waits to put; item: what; value: its size */
     void *get_first, *get_last;   /* who waits to get; item: what it got */
     void *join_first, *join_last; /* who waits until nothing is unfinished */
 };

@@ -22,11 +22,20 @@ typedef struct ferry_queue_options {
      * nothing of Ferry. */
     int (*compare)(const void *a, const void *b);
     void (*item_free)(void *item); /* for items that are discarded */
-    void *reserved[4];             /* zero */
+    /* The bound by bytes: puts also wait while the sizes of the items inside and of the new one
+     * add up to more than bytes_max (0: no such bound). An item that is larger than bytes_max gets
+     * in alone, when the queue is empty: so what is inside never exceeds bytes_max or the largest
+     * item, whichever is more, and no item can get stuck for ever. */
+    size_t bytes_max;
+    /* The size of an item in bytes; required with bytes_max, and without it only for
+     * ferry_queue_bytes(). Called once for each put, on its thread, before it waits; no lock is
+     * held. */
+    size_t (*item_size)(const void *item);
+    void *reserved[2]; /* zero */
 } ferry_queue_options;
 
 /* A queue of up to `capacity` items. NULL with errno EINVAL (capacity 0 or above SIZE_MAX / 64, an
- * unknown order, priority without compare) or ENOMEM. `options` may be NULL. Memory for up to 4,096
+ * unknown order, priority without compare, bytes_max without item_size) or ENOMEM. `options` may be NULL. Memory for up to 4,096
  * items is taken here; for more when they come. Any thread; never waits. */
 FERRY_API ferry_queue *ferry_queue_new(size_t capacity, const ferry_queue_options *options);
 
@@ -35,7 +44,9 @@ FERRY_API ferry_queue *ferry_queue_new(size_t capacity, const ferry_queue_option
  * waits. */
 FERRY_API int ferry_queue_free(ferry_queue *queue);
 
-/* Puts an item (any pointer, NULL too); waits while the queue is full. Returns 0; FERRY_ECLOSED;
+/* Puts an item (any pointer, NULL too); waits while the queue is full, by items or by bytes, and
+ * while others wait to put: first come, first served, also when a smaller item would fit. (When a
+ * big one at the head gives up, those behind it get their turn at once.) Returns 0; FERRY_ECLOSED;
  * -ECANCELED; -ETIMEDOUT; -EDEADLK on a loop's own thread outside a task when it would have to
  * wait; -ENOMEM when memory for more than 4,096 items, or for the record that a thread's first call
  * makes, is short. After an error the item is still the caller's. Suspends or blocks. Any thread. */
@@ -62,8 +73,9 @@ FERRY_API int ferry_queue_join(ferry_queue *queue);
  * added). Never waits. Any thread. */
 FERRY_API void ferry_queue_close(ferry_queue *queue, bool discard);
 
-/* Items in it now. Never waits. Any thread. */
+/* Items in it now, and the sum of their sizes. Never waits. Any thread. */
 FERRY_API size_t ferry_queue_length(ferry_queue *queue);
+FERRY_API size_t ferry_queue_bytes(ferry_queue *queue);
 
 FERRY_END_DECLS
 
