@@ -1,0 +1,140 @@
+/* Offloading no-op jobs from a loop to 4 threads: throughput, CPU per job, and latency alone in flight. */
+#include "config.h"
+
+#include "offload.h"
+
+#include <stdlib.h>
+#include <string.h>
+#ifdef BENCH_UV
+#include <uv.h>
+#endif
+#ifdef BENCH_GLIB
+#include <gio/gio.h>
+#endif
+
+void offload_run(const bench_case *what, bench_out *out, void (*stage)(offload *, void *),
+                 void *arg) {
+    int stride = what->size < 32 ? 1 : 32;
+    offload o = {.what = what};
+    bench_span_open(&o.span, what->ms / 5 + 1, stride); /* threads exist, memory is warm */
+    stage(&o, arg);
+    BENCH_CHECK(o.count == o.next);
+
+    uint64_t *latencies =
+        what->size == 1 ? bench_alloc(OFFLOAD_LATENCIES * sizeof *latencies) : NULL;
+    o = (offload){.what = what, .latencies = latencies};
+    bench_span_open(&o.span, what->ms, stride);
+    stage(&o, arg);
+    BENCH_CHECK(o.count == o.next); /* all that was started has come back */
+    bench_span_close(&o.span, out, o.count);
+    bench_work(out, o.count, o.sum);
+    bench_percentiles(out, latencies, o.n_latencies);
+    free(latencies);
+}
+
+#define TEXT_OF(x) #x
+#define VERSION_OF(a, b, c) TEXT_OF(a) "." TEXT_OF(b) "." TEXT_OF(c)
+#define UV_VERSION "libuv " VERSION_OF(UV_VERSION_MAJOR, UV_VERSION_MINOR, UV_VERSION_PATCH)
+#define GLIB_VERSION "GLib " VERSION_OF(GLIB_MAJOR_VERSION, GLIB_MINOR_VERSION, GLIB_MICRO_VERSION)
+
+static bench_side sides[] = {
+    {.name = "ferry task", .run = offload_ferry_task},
+    {.name = "ferry spawn", .run = offload_ferry_spawn},
+    {.name = "ferry callback", .run = offload_ferry_callback},
+#ifdef BENCH_UV
+    {.name = "libuv", .run = offload_uv, .version = UV_VERSION},
+#else
+    {.name = "libuv", .missing = "its headers weren't found (Debian: libuv1-dev)"},
+#endif
+#ifdef BENCH_GLIB
+    {.name = "GTask", .run = offload_gtask, .version = GLIB_VERSION},
+    {.name = "GThreadPool", .run = offload_gthreadpool, .version = GLIB_VERSION},
+#else
+    {.name = "GTask", .missing = "GLib's headers weren't found (Debian: libglib2.0-dev)"},
+#endif
+    {.name = "Boost.Asio", .program = "peers-asio"},
+    {.name = "Go", .program = "peers-go"},
+    {.name = "Tokio", .program = "peers-tokio"},
+    {.name = "asyncio", .program = "peers.py", .option = "asyncio", .most = 1024},
+    {.name = "uvloop", .program = "peers.py", .option = "uvloop", .most = 1024},
+    {.name = "plain C, signal", .run = offload_plain_signal},
+    {.name = "plain C, batch", .run = offload_plain_batch},
+};
+enum { SIDES = sizeof sides / sizeof *sides };
+
+static const char *const ours[] = {"ferry task", "ferry spawn", "ferry callback"};
+enum { OURS = sizeof ours / sizeof *ours };
+
+/* Every way of Ferry against the three that have a target; one of them against all. */
+static bool wanted(bool all, const bench_side *peer) {
+    return strncmp(peer->name, "ferry", 5) != 0 &&
+           (all || strcmp(peer->name, "libuv") == 0 || strcmp(peer->name, "Boost.Asio") == 0 ||
+            strcmp(peer->name, "plain C, batch") == 0);
+}
+
+static void state(const bench_case *what, const char *mine, const char *peer, const char *value,
+                  double ratio) {
+    static const struct {
+        long size;
+        const char *peer, *value, *words;
+        char op;
+        double bound;
+    } targets[] = {
+        {64, "libuv", "rate", "jobs/s against libuv", '>', 4},
+        {64, "libuv", "cpu", "CPU per job against libuv", '<', 0.3},
+        {1024, "libuv", "rate", "jobs/s against libuv", '>', 3},
+        {1024, "libuv", "cpu", "CPU per job against libuv", '<', 0.3},
+        {1024, "plain C, batch", "rate", "jobs/s against batched plain C", '>', 0.5},
+        {1, "libuv", "p50", "p50 of a round trip against libuv", '<', 0.6},
+        {1, "Boost.Asio", "p99", "p99 of a round trip against Boost.Asio", '<', 1},
+    };
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+        char text[160];
+        if (targets[i].size != what->size || strcmp(targets[i].peer, peer) != 0 ||
+            strcmp(targets[i].value, value) != 0)
+            continue;
+        snprintf(text, sizeof text, "offload, %ld in flight, %s, %s CPU%s: %s", what->size, mine,
+                 what->pinned ? "one" : "all", what->pinned ? "" : "s", targets[i].words);
+        bench_target(text, ratio, targets[i].op, targets[i].bound, "times");
+    }
+}
+
+static void compare(const bench_case *what, const char *value, double scale, const char *unit,
+                    bool all) {
+    for (int mine = 0; mine < OURS; mine++)
+        for (int i = 0; i < SIDES; i++)
+            if (wanted(all && mine == 0, &sides[i]))
+                state(what, ours[mine], sides[i].name, value,
+                      bench_compare(what, ours[mine], sides[i].name, value, scale, unit));
+}
+
+int main(int argc, char **argv) {
+    static const char *const names[] = {"1 in flight", "64 in flight", "1,024 in flight",
+                                        "16,384 in flight"};
+    static const long sizes[] = {1, 64, 1024, 16384};
+    bench_begin(argc, argv, "offload", "no-op jobs from a loop to 4 threads", NULL);
+    for (int i = 0; i < SIDES; i++)
+        if (sides[i].program) {
+            sides[i].before = sides[i].option ? bench_python() : NULL;
+            bench_probe(&sides[i]);
+        }
+    for (int pinned = 0; pinned < 2; pinned++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            bench_case what = {.name = names[i],
+                               .size = sizes[i],
+                               .threads = 4,
+                               .loops = 1,
+                               .ms = bench_ms(),
+                               .pinned = pinned};
+            if (bench_quick() && sizes[i] > 1024)
+                continue;
+            bench_measure(&what, sides, SIDES, bench_pieces);
+            compare(&what, "rate", 1e-6, "M jobs/s", true);
+            compare(&what, "cpu", 1e-3, "us CPU/job", false);
+            if (sizes[i] == 1) {
+                compare(&what, "p50", 1, "us, p50", true);
+                compare(&what, "p99", 1, "us, p99", false);
+            }
+        }
+    return bench_end();
+}

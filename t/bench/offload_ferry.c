@@ -1,0 +1,153 @@
+/* Ferry's sides of "offload": tasks that await job after job, a new task for every job, and a callback
+ * for every job. */
+#include "config.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <ferry.h>
+#include <sched.h>
+#include <stdlib.h>
+
+#include "offload.h"
+
+typedef struct crew {
+    offload *o;
+    ferry_executor *pool;
+    ferry_loop *loop;
+    uint64_t *numbers; /* of the callbacks: the argument of each job in flight */
+    long running;
+    ferry_event ended;
+} crew;
+
+static int64_t job(void *arg) {
+    return bench_piece(*(uint64_t *)arg);
+}
+
+static ferry_executor *pool_of(const bench_case *what) {
+    ferry_executor *pool;
+    ferry_executor_options options = {.threads_max = what->threads};
+    BENCH_CHECK(ferry_executor_new(&pool, &options) == 0);
+    return pool;
+}
+
+/* ---- Tasks that go on --------------------------------------------------------------------------------- */
+
+static int64_t worker(void *arg) {
+    crew *c = arg;
+    uint64_t number;
+    while (offload_take(c->o, &number)) {
+        int64_t rc = ferry_await(ferry_submit(c->pool, job, &number));
+        BENCH_CHECK(rc >= 0);
+        offload_done(c->o, rc);
+    }
+    return 0;
+}
+
+static void task_stage(offload *o, void *arg) {
+    crew *c = arg;
+    c->o = o;
+    ferry_future **workers = bench_alloc((size_t)o->what->size * sizeof(ferry_future *));
+    for (long i = 0; i < o->what->size; i++)
+        workers[i] = ferry_spawn(worker, c);
+    for (long i = 0; i < o->what->size; i++)
+        BENCH_CHECK(ferry_await(workers[i]) == 0);
+    free(workers);
+}
+
+/* ---- A task for every job ------------------------------------------------------------------------------- */
+
+static int64_t once(void *arg) {
+    crew *c = arg;
+    uint64_t number;
+    if (!offload_take(c->o, &number)) {
+        if (--c->running == 0)
+            ferry_event_set(&c->ended);
+        return 0;
+    }
+    int64_t rc = ferry_await(ferry_submit(c->pool, job, &number));
+    BENCH_CHECK(rc >= 0);
+    offload_done(c->o, rc);
+    ferry_detach(ferry_spawn(once, c));
+    return 0;
+}
+
+static void spawn_stage(offload *o, void *arg) {
+    crew *c = arg;
+    c->o = o;
+    c->running = o->what->size;
+    ferry_event_clear(&c->ended);
+    for (long i = 0; i < o->what->size; i++)
+        ferry_detach(ferry_spawn(once, c));
+    BENCH_CHECK(ferry_event_wait(&c->ended) == 0);
+}
+
+typedef struct run {
+    const bench_case *what;
+    bench_out *out;
+    void (*stage)(offload *, void *);
+} run;
+
+static int64_t first_task(void *arg) {
+    run *r = arg;
+    crew c = {.pool = pool_of(r->what), .loop = ferry_loop_current()};
+    offload_run(r->what, r->out, r->stage, &c);
+    BENCH_CHECK(ferry_executor_stop(c.pool, FERRY_FOREVER) == 0);
+    ferry_executor_free(c.pool);
+    return 0;
+}
+
+void offload_ferry_task(const bench_case *what, bench_out *out) {
+    BENCH_CHECK(ferry_run(first_task, &(run){what, out, task_stage}) == 0);
+}
+
+void offload_ferry_spawn(const bench_case *what, bench_out *out) {
+    BENCH_CHECK(ferry_run(first_task, &(run){what, out, spawn_stage}) == 0);
+}
+
+/* ---- A callback for every job, in a libevent program ------------------------------------------------------- */
+
+static crew
+    *callbacks; /* there is one crew in a process; the callback's own argument is its number */
+
+static void submit(uint64_t *number);
+
+static void arrived(ferry_future *future, int64_t result, void *arg) {
+    BENCH_CHECK(result >= 0);
+    ferry_detach(future);
+    offload_done(callbacks->o, result);
+    submit(arg);
+}
+
+static void submit(uint64_t *number) {
+    if (!offload_take(callbacks->o, number))
+        return;
+    ferry_future *future = ferry_submit(callbacks->pool, job, number);
+    BENCH_CHECK(ferry_then(future, callbacks->loop, arrived, number) == 0);
+}
+
+/* The base has nothing left to do when the last callback has run. */
+static void callback_stage(offload *o, void *arg) {
+    crew *c = arg;
+    c->o = o;
+    callbacks = c;
+    for (long i = 0; i < o->what->size; i++)
+        submit(&c->numbers[i]);
+    BENCH_CHECK(event_base_dispatch(ferry_loop_base(c->loop)) >= 0);
+}
+
+void offload_ferry_callback(const bench_case *what, bench_out *out) {
+    struct event_base *base = event_base_new();
+    BENCH_CHECK(base);
+    crew c = {.pool = pool_of(what), .loop = ferry_loop_attach(base)};
+    BENCH_CHECK(c.loop);
+    c.numbers = bench_alloc((size_t)what->size * sizeof *c.numbers);
+    offload_run(what, out, callback_stage, &c);
+    ferry_executor_free(c.pool); /* the threads end by themselves: nothing may wait here */
+    free(c.numbers);
+    int rc;
+    while ((rc = ferry_loop_free(c.loop)) ==
+           -EBUSY) /* a thread is still giving its last job back */
+        sched_yield();
+    BENCH_CHECK(rc == 0);
+    event_base_free(base);
+}
