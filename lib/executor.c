@@ -4,6 +4,12 @@
  * submitter waits in line for a place, in which case whoever frees one queues the job for it. After a close nobody
  * waits: those who did get FERRY_ECLOSED.
  *
+ * A pool has a door, so that submitters and threads don't stand in each other's way: a job that certainly has a place
+ * is left there, under in_lock alone. Certainly: entered - left is how many are queued, and an older value of `left` can
+ * only make that more; nobody waits for a place; and each thread that is free makes room for one more, never less.
+ * Whenever this isn't certain the submitter takes both locks, which empties the door, and knows exactly. Whoever was at
+ * the door stands in the line behind those who were in the line before: the order of the submits is kept.
+ *
  * Owners are the user and, of a pool, its strands. When the last one leaves, the executor closes; what was queued
  * still runs. The memory goes when the threads, jobs and turns have given their references back too.
  *
@@ -77,8 +83,13 @@ static void check_fork(ferry_executor *executor) {
     uint32_t now = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
     if (atomic_load_explicit(&executor->generation, memory_order_relaxed) == now)
         return;
-    executor->lock = 0;
-    executor->first = executor->last = NULL;
+    executor->lock = executor->in_lock = 0;
+    executor->first = executor->last = executor->in_last = NULL;
+    atomic_store(&executor->in_first, NULL);
+    executor->at_door = 0;
+    executor->entered = executor->left_seen = 0;
+    atomic_store(&executor->left, 0);
+    atomic_store(&executor->wanted, true);
     executor->wait_first = executor->wait_last = NULL;
     executor->stop_first = executor->stop_last = NULL;
     executor->running = NULL;
@@ -132,6 +143,53 @@ void ferry__executor_dismiss(ferry_executor *executor) {
     ferry_executor_free(executor);
 }
 
+/* ---- Locks and door --------------------------------------------------------------------------------------- */
+
+static bool has_door(const ferry_executor *executor) {
+    return executor->kind == FERRY__POOL;
+}
+
+/* Under both locks. */
+static bool empty_door(ferry_executor *executor) {
+    struct ferry__work *first = atomic_load_explicit(&executor->in_first, memory_order_relaxed);
+    if (!first)
+        return false;
+    first->prev = executor->last;
+    if (executor->last)
+        executor->last->next = first;
+    else
+        executor->first = first;
+    executor->last = executor->in_last;
+    executor->stats.queued += executor->at_door;
+    atomic_store_explicit(&executor->in_first, NULL, memory_order_relaxed);
+    executor->in_last = NULL;
+    executor->at_door = 0;
+    return true;
+}
+
+bool ferry__executor_gather(ferry_executor *executor) {
+    ferry__lock(&executor->in_lock);
+    bool some = empty_door(executor);
+    ferry__unlock(&executor->in_lock);
+    return some;
+}
+
+void ferry__executor_lock(ferry_executor *executor) {
+    ferry__lock(&executor->lock);
+    if (has_door(executor)) {
+        ferry__lock(&executor->in_lock);
+        empty_door(executor);
+    }
+}
+
+void ferry__executor_unlock(ferry_executor *executor) {
+    if (has_door(executor)) {
+        atomic_store_explicit(&executor->wanted, ferry__pool_wants(executor), memory_order_relaxed);
+        ferry__unlock(&executor->in_lock);
+    }
+    ferry__unlock(&executor->lock);
+}
+
 /* ---- The line, under the lock ---------------------------------------------------------------------------- */
 
 void ferry__line_push(ferry_executor *executor, struct ferry__work *work) {
@@ -159,6 +217,7 @@ void ferry__line_take(ferry_executor *executor, struct ferry__work *work) {
 void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job, struct ferry__after *after) {
     job->state = FERRY__JOB_QUEUED;
     executor->stats.queued++;
+    executor->entered++;
     ferry__line_push(executor, &job->work);
     if (executor->kind == FERRY__POOL)
         ferry__pool_rouse(executor, after);
@@ -171,6 +230,8 @@ struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__
     ferry__line_take(executor, work);
     job->state = FERRY__JOB_TAKEN;
     executor->stats.queued--;
+    uint64_t left = atomic_load_explicit(&executor->left, memory_order_relaxed);
+    atomic_store_explicit(&executor->left, left + 1, memory_order_relaxed);
     return job;
 }
 
@@ -188,6 +249,11 @@ void ferry__executor_admit(ferry_executor *executor, struct ferry__after *after)
             ferry__executor_enqueue(executor, w->item, after);
         }
     }
+}
+
+void ferry__executor_admit_all(ferry_executor *executor, struct ferry__after *after) {
+    empty_door(executor);
+    ferry__executor_admit(executor, after);
 }
 
 void ferry__executor_refuse(ferry_executor *executor, int64_t code, struct ferry__wakes *wakes) {
@@ -249,10 +315,10 @@ void ferry__executor_check_end(ferry_executor *executor, struct ferry__wakes *wa
 void ferry__executor_delivered(ferry_executor *executor, size_t n) {
     FERRY__POINT(executor_delivered);
     struct ferry__wakes wakes = {0};
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     executor->delivering -= n;
     ferry__executor_check_end(executor, &wakes);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     ferry__wake_all(&wakes);
 }
 
@@ -276,6 +342,42 @@ static bool is_closed(ferry_executor *executor) {
     return __atomic_load_n(&ferry__strand_pool(executor)->closed, __ATOMIC_RELAXED);
 }
 
+/* Leaves a job that certainly has a place at the pool's door. */
+static bool leave_at_door(ferry_executor *executor, struct ferry__job *job) {
+    if (!has_door(executor))
+        return false;
+    ferry__lock(&executor->in_lock);
+    bool room = !executor->closed && !executor->wait_first;
+    if (room && executor->entered - executor->left_seen >= executor->queue_max) {
+        executor->left_seen = atomic_load_explicit(&executor->left, memory_order_relaxed);
+        room = executor->entered - executor->left_seen < executor->queue_max;
+    }
+    bool wanted = false;
+    if (room) {
+        struct ferry__work *work = &job->work;
+        job->state = FERRY__JOB_QUEUED;
+        work->next = NULL;
+        work->prev = executor->in_last;
+        if (work->prev)
+            work->prev->next = work;
+        else
+            atomic_store_explicit(&executor->in_first, work, memory_order_relaxed);
+        executor->in_last = work;
+        executor->at_door++;
+        executor->entered++;
+        wanted = atomic_load_explicit(&executor->wanted, memory_order_relaxed);
+    }
+    ferry__unlock(&executor->in_lock);
+    if (wanted) {
+        struct ferry__after after = {0};
+        ferry__executor_lock(executor);
+        ferry__pool_rouse(executor, &after);
+        ferry__executor_unlock(executor);
+        ferry__executor_after(executor, &after);
+    }
+    return room;
+}
+
 /* Waits for a place: 0 when the job was queued meanwhile; -ECANCELED; what ferry__executor_refuse() was called with.
  * Called with the lock held, returns without. */
 static int64_t wait_for_place(ferry_executor *executor, struct ferry__job *job, struct ferry__ctx *ctx) {
@@ -283,13 +385,13 @@ static int64_t wait_for_place(ferry_executor *executor, struct ferry__job *job, 
     ferry__waiter_init(&w, ctx);
     w.item = job;
     ferry__line_append(&executor->wait_first, &executor->wait_last, &w);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     int rc = ferry__park(&w, executor->name, FERRY__NEVER, 0);
     if (rc == 0)
         return w.value;
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     ferry__line_remove(&executor->wait_first, &executor->wait_last, &w);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     return rc;
 }
 
@@ -303,18 +405,20 @@ static bool is_inside(const ferry_executor *executor, const struct ferry__ctx *c
 }
 
 static void submit(ferry_executor *executor, struct ferry__job *job, struct ferry__ctx *ctx) {
+    if (leave_at_door(executor, job))
+        return;
     struct ferry__after after = {0};
     struct ferry__job_end refused = {0, NULL};
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     if (is_closed(executor)) {
-        ferry__unlock(&executor->lock);
+        ferry__executor_unlock(executor);
         refused = (struct ferry__job_end){FERRY_ECLOSED, &ferry__say_closed};
     } else if (has_place(executor) || is_inside(executor, ctx)) {
         ferry__executor_enqueue(executor, job, &after);
-        ferry__unlock(&executor->lock);
+        ferry__executor_unlock(executor);
         ferry__executor_after(executor, &after);
     } else if (executor->full == FERRY_FULL_REFUSE || !ferry__may_park(ctx)) {
-        ferry__unlock(&executor->lock);
+        ferry__executor_unlock(executor);
         refused = (struct ferry__job_end){-EAGAIN, &say_full};
     } else {
         int64_t rc = wait_for_place(executor, job, ctx);
@@ -363,7 +467,7 @@ ferry_future *ferry_submit(ferry_executor *executor, ferry_fn fn, void *arg) {
 /* A job that is queued or runs, with a reference of the caller's; NULL: there is none that wasn't told. */
 static struct ferry__job *next_to_cancel(ferry_executor *executor) {
     struct ferry__job *job = NULL;
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     for (struct ferry__work *work = executor->first; work && !job; work = work->next)
         if (!work->strand)
             job = ferry__container(work, struct ferry__job, work);
@@ -372,7 +476,7 @@ static struct ferry__job *next_to_cancel(ferry_executor *executor) {
             job = r;
     if (job)
         ferry_ref(&job->future);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     return job;
 }
 
@@ -389,12 +493,12 @@ int ferry_executor_close(ferry_executor *executor, int mode) {
         return (int)ferry_fail(-EINVAL, "no executor, or an unknown way to close it (%d)", mode);
     check_fork(executor);
     struct ferry__wakes wakes = {0};
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     __atomic_store_n(&executor->closed, true, __ATOMIC_RELAXED);
     if (mode == FERRY_CLOSE_CANCEL)
         __atomic_store_n(&executor->cancelling, true, __ATOMIC_RELAXED);
     ferry__executor_refuse(executor, FERRY_ECLOSED, &wakes);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     FERRY__POINT(close_marked);
     ferry__wake_all(&wakes);
     if (mode == FERRY_CLOSE_CANCEL)
@@ -411,7 +515,7 @@ int ferry_executor_close(ferry_executor *executor, int mode) {
 
 static void list_running(ferry_executor *executor) {
     int64_t now = ferry__now();
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     char names[8][FERRY__NAME_MAX];
     long long ages[8];
     size_t listed = 0;
@@ -419,7 +523,7 @@ static void list_running(ferry_executor *executor) {
         memcpy(names[listed], job->future.name, FERRY__NAME_MAX);
         ages[listed++] = (long long)((now - job->started) / FERRY__MS);
     }
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     for (size_t i = 0; i < listed; i++)
         ferry__log(FERRY_LOG_WARNING, "  '%s' has been running for %lld ms", names[i], ages[i]);
 }
@@ -439,20 +543,20 @@ static int wait_for_end(ferry_executor *executor, struct ferry__ctx *ctx, int64_
     int rc = 0;
     struct ferry__waiter w;
     ferry__waiter_init(&w, ctx);
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     if (!at_end(executor)) {
         if (!ferry__may_park(ctx)) {
-            ferry__unlock(&executor->lock);
+            ferry__executor_unlock(executor);
             return ferry__can_park(ctx);
         }
         ferry__line_append(&executor->stop_first, &executor->stop_last, &w);
-        ferry__unlock(&executor->lock);
+        ferry__executor_unlock(executor);
         rc = ferry__park(&w, executor->name, deadline, 0);
-        ferry__lock(&executor->lock);
+        ferry__executor_lock(executor);
         ferry__line_remove(&executor->stop_first, &executor->stop_last, &w);
     }
     *left = executor->stats.running + executor->stats.queued + executor->delivering;
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     if (rc == 0 && executor->kind == FERRY__POOL)
         ferry__pool_join(executor);
     return rc;
@@ -500,7 +604,7 @@ void ferry_executor_get_stats(ferry_executor *executor, ferry_executor_stats *st
     if (!executor && !(executor = ferry_executor_default()))
         return;
     check_fork(executor);
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     *stats = executor->stats;
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
 }

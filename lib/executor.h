@@ -1,28 +1,32 @@
 /* Jobs and what runs them: shared by executor.c, job.c, threads.c, strand.c and inline.c.
  *
- * An executor's lock guards its line, its counters and the state of the jobs in the line. A strand's turns stand
- * in its pool's line; the strand's lock and the pool's are never held together. A job's hook_lock comes before its
- * executor's. What follows from a change made under
- * the lock (a thread to wake or to start, a turn to hand to the pool, submitters to wake) is collected in a
- * struct ferry__after and done once the lock was dropped. */
+ * An executor's lock guards its line, its counters and the state of the jobs in the line. A pool has a second one,
+ * for its door: what is submitted comes in there, and the threads take all of it into the line when that is empty. So
+ * submitters and threads seldom meet. ferry__executor_lock() takes both and empties the door: then the line is all
+ * there is, and nothing comes or goes. A strand's turns stand in its pool's line; the strand's lock and the pool's are
+ * never held together. A job's hook_lock comes before its executor's. What follows from a change made under the lock
+ * (a thread to wake or to start, a turn to hand to the pool, submitters to wake) is collected in a struct ferry__after
+ * and done once the lock was dropped. */
 #ifndef FERRY__EXECUTOR_H
 #define FERRY__EXECUTOR_H
 
 #include "core.h"
+
+#define FERRY__LINE_SIZE 64 /* bytes that processors pass to each other at once: of a cache line */
 
 struct ferry__worker;
 
 enum ferry__executor_kind { FERRY__POOL, FERRY__STRAND, FERRY__INLINE };
 
 enum ferry__job_state {
-    FERRY__JOB_WAITING, /* in no line yet: its submitter waits for a place, or hasn't asked for one */
+    FERRY__JOB_WAITING, /* in no line, and not at the door yet: its submitter waits for a place, or hasn't asked for one */
     FERRY__JOB_QUEUED,
     FERRY__JOB_TAKEN    /* by whoever runs it, or by a cancel */
 };
 
 /* What stands in a line: a job, or a strand's turn in its pool's line. */
 struct ferry__work {
-    struct ferry__work *next, *prev; /* under the lock of the executor in whose line it stands */
+    struct ferry__work *next, *prev; /* under the lock of the executor in whose line (at whose door: in_lock) it stands */
     ferry_executor *strand;          /* of a turn; NULL: a job's */
     bool told;                       /* of a turn, under its pool's lock: its strand was told that all is cancelled */
 };
@@ -31,7 +35,7 @@ struct ferry__job {
     ferry_future future;         /* first */
     struct ferry__work work;
     ferry_executor *executor;    /* a reference */
-    enum ferry__job_state state; /* under the executor's lock */
+    enum ferry__job_state state; /* under the executor's lock; at the door: in_lock */
     ferry_fn fn;
     void *arg;
     ferry_job_options options;
@@ -62,12 +66,26 @@ struct ferry_executor {
     char name[FERRY__NAME_MAX];
     size_t queue_max;
     int full;
-    unsigned lock;      /* guards all below, and what threads.c and strand.c say */
+    char apart_door[FERRY__LINE_SIZE]; /* what submitters write stands apart from what threads write */
+
+    unsigned in_lock;    /* of a pool's door; comes after `lock`; guards the five below */
+    size_t at_door;
+    struct ferry__work *_Atomic in_first; /* the oldest at the door; also looked at without the lock */
+    struct ferry__work *in_last;
+    uint64_t entered;    /* jobs that ever came to the door or into the line */
+    uint64_t left_seen;  /* of them: an older value of `left` */
+
+    /* Changed with both locks held: so either will do to read these. */
     bool closed;
-    bool cancelling;    /* closed with FERRY_CLOSE_CANCEL */
-    size_t delivering;  /* jobs that have left the line, or run no longer, and whose handles aren't done yet */
-    struct ferry__work *first, *last; /* the line */
+    bool cancelling;     /* closed with FERRY_CLOSE_CANCEL */
     void *wait_first, *wait_last;     /* submitters that wait for a place: waiter.item is the job */
+    char apart[FERRY__LINE_SIZE];
+
+    unsigned lock;       /* guards all below, and what threads.c and strand.c say */
+    _Atomic bool wanted; /* a pool: who submits is to call a thread (threads.c); read under in_lock */
+    size_t delivering;   /* jobs that have left the line, or run no longer, and whose handles aren't done yet */
+    struct ferry__work *first, *last; /* the line */
+    _Atomic uint64_t left;            /* jobs that ever left it; also read under in_lock */
     void *stop_first, *stop_last;     /* who waits for the end */
     struct ferry__job *running;       /* for reports and for telling them to stop */
     ferry_executor_stats stats;
@@ -88,7 +106,12 @@ void ferry__executor_init(ferry_executor *executor, enum ferry__executor_kind ki
 int ferry__executor_check(const ferry_executor_options *options);
 void ferry__executor_ref(ferry_executor *executor);
 void ferry__executor_unref(ferry_executor *executor);
-/* Under the lock. */
+/* The lock, and of a pool that of the door as well, which is empty then. */
+void ferry__executor_lock(ferry_executor *executor);
+void ferry__executor_unlock(ferry_executor *executor);
+/* Under the lock alone: takes what is at the door into the line; false: there was nothing. */
+bool ferry__executor_gather(ferry_executor *executor);
+/* Under the lock; of a pool under both, but for ferry__line_take(), _take(), _began() and _ended(). */
 void ferry__line_push(ferry_executor *executor, struct ferry__work *work);
 void ferry__line_take(ferry_executor *executor, struct ferry__work *work);
 void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job, struct ferry__after *after);
@@ -96,6 +119,7 @@ struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__
 void ferry__executor_began(ferry_executor *executor, struct ferry__job *job);
 /* After a job was taken, and is counted as running if it will: the places that are free now are given away. */
 void ferry__executor_admit(ferry_executor *executor, struct ferry__after *after);
+void ferry__executor_admit_all(ferry_executor *executor, struct ferry__after *after); /* who is at the door comes first */
 /* Whoever waits for a place gets `code` instead. */
 void ferry__executor_refuse(ferry_executor *executor, int64_t code, struct ferry__wakes *wakes);
 void ferry__executor_ended(ferry_executor *executor, struct ferry__job *job);
@@ -129,8 +153,9 @@ static inline bool ferry__job_orphaned(const struct ferry__job *job) {
 /* Decides the handle and gives the running side's reference back: the job may be gone then. */
 void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end);
 
-/* threads.c, under the pool's lock unless said otherwise */
-void ferry__pool_rouse(ferry_executor *pool, struct ferry__after *after); /* the line has grown */
+/* threads.c, under both of the pool's locks unless said otherwise */
+void ferry__pool_rouse(ferry_executor *pool, struct ferry__after *after); /* the line, or the pool, has grown */
+bool ferry__pool_wants(const ferry_executor *pool);                       /* a submitter is to call a thread */
 void ferry__pool_wake(ferry_executor *pool, struct ferry__worker *worker);  /* no lock */
 void ferry__pool_start(ferry_executor *pool);                               /* no lock */
 void ferry__pool_turn(ferry_executor *pool, struct ferry__work *turn);      /* no lock: a strand's turn */

@@ -307,7 +307,7 @@ int ferry__job_cancel(ferry_future *f) {
     FERRY__POINT(job_requested);
     ferry_executor *executor = job->executor;
     struct ferry__after after = {0};
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     bool taken = job->state == FERRY__JOB_QUEUED;
     if (taken) {
         ferry__executor_take(executor, &job->work);
@@ -315,7 +315,7 @@ int ferry__job_cancel(ferry_future *f) {
         executor->delivering++;
         ferry__executor_admit(executor, &after);
     }
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     ferry__executor_after(executor, &after);
     if (taken) {
         ferry__job_finish(job, (struct ferry__job_end){-ECANCELED, &say_never});

@@ -1,6 +1,7 @@
 /* Pools: threads that are made when they are needed, and leave when they aren't.
  *
- * One lock guards the line, the threads' counts and the list of idle threads.
+ * One lock guards the line, the threads' counts and the list of idle threads. Jobs come in by the door (executor.h),
+ * which has a lock of its own; threads empty it into the line when they find that empty.
  *
  * Wake-ups are counted. A thread that was woken or made for a job and hasn't got to the line yet is "searching";
  * there is at most one. A submit wakes (or makes) one only when none is searching; the one that finds a job passes
@@ -9,11 +10,33 @@
  *
  *     line not empty  =>  somebody searches, or all threads are busy and there are as many as may be
  *
- * holds whenever the lock is free. A busy thread looks at the line before it goes idle, under the same lock.
+ * holds whenever the lock is free. A busy thread looks at the line, and at the door, before it goes idle, under the same
+ * lock.
  *
- * A worker: SEARCHING -> BUSY <-> (line) -> IDLE -> SEARCHING ... -> gone. It is idle, on the list, before it delivers
- * the result of its last job: who submits from there gets the same thread again. The list is last in, first out,
- * so that threads that aren't needed stay at its end, and leave after idle_ms.
+ * The same holds for the door, though who leaves a job there doesn't take that lock. `wanted` says that nobody searches
+ * and that somebody could be called. It is written under the lock, and read under the door's:
+ *
+ *     submitter                                thread, with the lock
+ *     take the door's lock                     wanted = true
+ *     leave the job                            take the door's lock
+ *     read `wanted`                            anything there?  yes: somebody is to search
+ *     drop it                                  drop it
+ *     if it was true: take both locks, call
+ *
+ * Proof. The two sections of the door's lock come one after the other. If the submitter's is first, the thread finds the
+ * job. If the thread's is first, all that it did before, and so the write of `wanted`, happened before the submitter's read.
+ * What that reads is then true, or was written by a later holder of the lock. If false was written, somebody was
+ * searching, or nobody was left to be called; in either case a thread will come to the lock once more, and when it leaves
+ * nobody behind who searches it writes true again, and looks at the door after that, in its turn before or after the
+ * submitter. So it is enough that nobody changes `wanted` from false to true without a look at the door behind it, which
+ * settle() does, and ferry__executor_unlock() before it opens the door again. A `wanted` that is true for too long costs
+ * the submitter the other lock, nothing else.
+ *
+ * A worker: SEARCHING -> BUSY <-> (line) -> IDLE -> SEARCHING ... -> gone. It takes the next job, or is idle, on the list,
+ * before it delivers the result of the last one: who submits from there gets the same thread again. What comes
+ * between taking a job and running it is short: when the end of a job may call out to the program (an arg_free, the log),
+ * that comes first. The list is last in, first out, so that threads that aren't needed stay at its end, and leave after
+ * idle_ms.
  *
  * A worker whose job waits for a handle doesn't use its place: the pool may have one thread more meanwhile
  * (blocked). Surplus threads leave when they come to the line. When the job awaits one that is still in the line, without
@@ -45,6 +68,8 @@
 #define STACK_SIZE ((size_t)1024 * 1024)
 #define HELP_DEPTH 32 /* a job that runs another one while it waits, and so on: bounded by the stack */
 
+enum call { NOT_CALLED, CALLED, ASLEEP }; /* CALLED: it is to look at the line */
+
 struct ferry__worker {
     struct pool *pool;
     pthread_t pthread;                  /* own; read by who joins it */
@@ -52,7 +77,7 @@ struct ferry__worker {
     bool idle;                          /* on that list; under the lock */
     bool searching;                     /* under the lock */
     bool counted;                       /* among the sleeping threads of the process; under the lock */
-    uint32_t called;                    /* futex word: 1 when it is to look at the line */
+    uint32_t called;                    /* futex word: enum call */
     int helping;                        /* own: depth of jobs run while waiting */
 };
 
@@ -101,6 +126,7 @@ int ferry_executor_new(ferry_executor **out, const ferry_executor_options *optio
     if (!pool)
         return -ENOMEM;
     ferry__executor_init(&pool->base, FERRY__POOL, options, "ferry");
+    atomic_init(&pool->base.wanted, true);
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     pool->threads_max = cpus < 1 ? 5 : cpus + 4 > THREADS_MAX ? THREADS_MAX : (size_t)cpus + 4;
     pool->idle_ms = IDLE_MS;
@@ -175,6 +201,26 @@ size_t ferry__pool_spare(const ferry_executor *executor) {
     return free > pool->turns_waiting ? free - pool->turns_waiting : 0;
 }
 
+bool ferry__pool_wants(const ferry_executor *executor) {
+    const struct pool *pool = (const struct pool *)executor;
+    return !pool->searching && (pool->idle || pool->threads < limit(pool));
+}
+
+/* Before the pool's lock is dropped, where it was taken alone: see above. */
+static void settle(struct pool *pool, struct ferry__after *after) {
+    ferry_executor *executor = &pool->base;
+    ferry__pool_rouse(executor, after);
+    bool wanted = ferry__pool_wants(executor);
+    if (wanted == atomic_load_explicit(&executor->wanted, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&executor->wanted, wanted, memory_order_relaxed);
+    FERRY__POINT(pool_wanted);
+    if (wanted && ferry__executor_gather(executor)) {
+        ferry__pool_rouse(executor, after);
+        atomic_store_explicit(&executor->wanted, false, memory_order_relaxed);
+    }
+}
+
 /* Makes sure that somebody searches, if there is something to find and somebody to do it. */
 void ferry__pool_rouse(ferry_executor *executor, struct ferry__after *after) {
     struct pool *pool = pool_of(executor);
@@ -200,9 +246,10 @@ void ferry__pool_rouse(ferry_executor *executor, struct ferry__after *after) {
 void ferry__pool_wake(ferry_executor *executor, struct ferry__worker *worker) {
     (void)executor;
     FERRY__POINT(pool_wake);
-    __atomic_store_n(&worker->called, 1, __ATOMIC_RELEASE);
+    uint32_t before = __atomic_exchange_n(&worker->called, CALLED, __ATOMIC_ACQ_REL);
     FERRY__POINT(pool_called);
-    ferry__futex_wake(&worker->called, 1);
+    if (before == ASLEEP)
+        ferry__futex_wake(&worker->called, 1);
 }
 
 static void push_turn(ferry_executor *executor, struct ferry__work *turn) {
@@ -213,17 +260,17 @@ static void push_turn(ferry_executor *executor, struct ferry__work *turn) {
 
 void ferry__pool_turn(ferry_executor *executor, struct ferry__work *turn) {
     struct ferry__after after = {0};
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     push_turn(executor, turn);
     ferry__pool_rouse(executor, &after);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     ferry__executor_after(executor, &after);
 }
 
 ferry_executor *ferry__pool_untold(ferry_executor *executor) {
     struct pool *pool = pool_of(executor);
     ferry_executor *strand = NULL;
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     struct ferry__work *lists[] = {executor->first, pool->turns};
     for (int i = 0; i < 2 && !strand; i++) {
         for (struct ferry__work *work = lists[i]; work && !strand; work = work->next) {
@@ -234,7 +281,7 @@ ferry_executor *ferry__pool_untold(ferry_executor *executor) {
             }
         }
     }
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     return strand;
 }
 
@@ -259,14 +306,14 @@ bool ferry__pool_ended(const ferry_executor *executor) {
 void ferry__pool_closed(ferry_executor *executor) {
     struct pool *pool = pool_of(executor);
     struct ferry__wakes wakes = {0};
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     for (struct ferry__worker *w; (w = pool->idle);) {
         idle_remove(pool, w);
         /* Under the lock: once it is dropped, the thread may leave. */
         ferry__pool_wake(executor, w);
     }
     ferry__executor_check_end(executor, &wakes);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     ferry__wake_all(&wakes);
 }
 
@@ -334,16 +381,20 @@ static void turn_ends(struct pool *pool, struct ferry__work *turn) {
     pool->base.stats.running--;
 }
 
-/* Takes the first of the line; the baton is passed. */
-static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__work **work) {
+/* Counts the job that it has run as ended (NULL: none), and takes the first of the line; the baton is passed. */
+static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__job *ran, struct ferry__work **work) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
     FERRY__POINT(worker_look);
     ferry__lock(&executor->lock);
+    if (ran)
+        ferry__executor_ended(executor, ran);
     if (w->searching)
         pool->searching = 0;
     w->searching = false;
     enum step step = BUSY;
+    if (!executor->first && atomic_load_explicit(&executor->in_first, memory_order_relaxed))
+        ferry__executor_gather(executor);
     *work = executor->first;
     if (!*work) {
         step = rest(pool, w);
@@ -356,16 +407,19 @@ static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__
         turn_begins(pool, *work);
     } else {
         ferry__executor_began(executor, ferry__executor_take(executor, *work));
-        ferry__executor_admit(executor, &after);
+        if (executor->wait_first) {
+            ferry__lock(&executor->in_lock);
+            ferry__executor_admit_all(executor, &after);
+            ferry__unlock(&executor->in_lock);
+        }
     }
-    if (step == BUSY)
-        ferry__pool_rouse(executor, &after);
+    settle(pool, &after);
     ferry__unlock(&executor->lock);
     ferry__executor_after(executor, &after);
     return step;
 }
 
-/* After a job, under the lock. Whoever goes on with the line keeps others from being woken for it. */
+/* After a job, under both locks. Whoever goes on with the line keeps others from being woken for it. */
 static enum step go_on(struct pool *pool, struct ferry__worker *w) {
     if (!pool->base.first)
         return rest(pool, w);
@@ -391,11 +445,11 @@ static enum step run_turn(struct pool *pool, struct ferry__worker *w, struct fer
     bool again = ferry__strand_end(turn, job), orphan = job && ferry__job_orphaned(job);
     if (orphan)
         ferry__job_finish(job, end);
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     if (again)
         push_turn(executor, turn);
     enum step step = go_on(pool, w);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     FERRY__POINT(turn_idle);
     if (job && !orphan)
         ferry__job_finish(job, end);
@@ -407,29 +461,42 @@ static enum step run_turn(struct pool *pool, struct ferry__worker *w, struct fer
     return step;
 }
 
-/* Runs what was taken. It is idle, if it will be, before the result is delivered. */
-static enum step run(struct pool *pool, struct ferry__worker *w, struct ferry__work *work,
+/* Whether its end may call out to the program: the next job mustn't be taken before that. */
+static bool ends_loudly(const struct ferry__job *job, const struct ferry__job_end *end) {
+    return end->result < 0 || job->options.arg_free || ferry__job_orphaned(job);
+}
+
+/* Runs what was taken, and takes what is next. It is idle, if it will be, before the result is delivered. */
+static enum step run(struct pool *pool, struct ferry__worker *w, struct ferry__work **work,
                      struct ferry__thread *thread) {
-    if (work->strand)
-        return run_turn(pool, w, work, thread);
     ferry_executor *executor = &pool->base;
-    struct ferry__job *job = ferry__container(work, struct ferry__job, work);
+    if ((*work)->strand) {
+        enum step step = run_turn(pool, w, *work, thread);
+        return step == BUSY ? look(pool, w, NULL, work) : step;
+    }
+    struct ferry__job *job = ferry__container(*work, struct ferry__job, work);
     struct ferry__job_end end = ferry__job_run(job, thread);
     FERRY__POINT(worker_ran);
+    if (!ends_loudly(job, &end)) {
+        enum step step = look(pool, w, job, work);
+        FERRY__POINT(worker_idle);
+        ferry__job_finish(job, end);
+        return step;
+    }
     bool orphan = ferry__job_orphaned(job);
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     ferry__executor_ended(executor, job);
     if (orphan) {
-        ferry__unlock(&executor->lock);
+        ferry__executor_unlock(executor);
         ferry__job_finish(job, end);
-        ferry__lock(&executor->lock);
+        ferry__executor_lock(executor);
     }
     enum step step = go_on(pool, w);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     FERRY__POINT(worker_idle);
     if (!orphan)
         ferry__job_finish(job, end);
-    return step;
+    return step == BUSY ? look(pool, w, NULL, work) : step;
 }
 
 /* False: nobody called for idle_ms, and it is off the list. */
@@ -442,10 +509,14 @@ static bool sleep_until_called(struct pool *pool, struct ferry__worker *w) {
     }
     ferry__unlock(&executor->lock);
     int64_t until = ferry__deadline(pool->idle_ms);
-    while (!__atomic_load_n(&w->called, __ATOMIC_ACQUIRE)) {
+    for (;;) {
+        uint32_t call = NOT_CALLED;
+        if (!__atomic_compare_exchange_n(&w->called, &call, ASLEEP, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE) &&
+            call == CALLED)
+            break;
         FERRY__POINT(worker_sleep);
-        ferry__futex_wait(&w->called, 0, until);
-        if (ferry__now() < until || __atomic_load_n(&w->called, __ATOMIC_ACQUIRE))
+        ferry__futex_wait(&w->called, ASLEEP, until);
+        if (__atomic_load_n(&w->called, __ATOMIC_ACQUIRE) == CALLED || ferry__now() < until)
             continue;
         FERRY__POINT(worker_bored);
         ferry__lock(&executor->lock);
@@ -459,7 +530,7 @@ static bool sleep_until_called(struct pool *pool, struct ferry__worker *w) {
             return false;
         until = ferry__deadline(pool->idle_ms);
     }
-    __atomic_store_n(&w->called, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&w->called, NOT_CALLED, __ATOMIC_RELAXED);
     return true;
 }
 
@@ -467,7 +538,7 @@ static void leave(struct pool *pool, struct ferry__worker *w) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
     FERRY__POINT(worker_leave);
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     pool->leaving--;
     pool->threads--;
     executor->stats.threads--;
@@ -479,7 +550,7 @@ static void leave(struct pool *pool, struct ferry__worker *w) {
     ferry__executor_check_end(executor, &after.wakes);
     __atomic_fetch_add(&pool->departures, 1, __ATOMIC_RELEASE);
     ferry__futex_wake(&pool->departures, INT_MAX);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     ferry__executor_after(executor, &after);
     if (join)
         pthread_join(before, NULL);
@@ -506,16 +577,14 @@ static void *worker(void *arg) {
     pthread_setname_np(w.pthread, name);
 #endif
     struct ferry__work *work = NULL;
-    enum step step = look(pool, &w, &work);
+    enum step step = look(pool, &w, NULL, &work);
     while (step != LEAVE) {
         if (step == BUSY)
-            step = run(pool, &w, work, thread);
-        else if (!sleep_until_called(pool, &w))
-            break;
+            step = run(pool, &w, &work, thread);
+        else if (sleep_until_called(pool, &w))
+            step = look(pool, &w, NULL, &work);
         else
-            step = BUSY;
-        if (step == BUSY)
-            step = look(pool, &w, &work);
+            break;
     }
     thread->worker = NULL;
     leave(pool, &w);
@@ -530,7 +599,7 @@ static void fail_line(struct pool *pool) {
     struct ferry__work *failed = NULL;
     const struct ferry__job_end end = {-EAGAIN, &ferry__say_no_thread};
     size_t jobs = 0;
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     pool->searching = 0;
     pool->threads--;
     executor->stats.threads--;
@@ -554,7 +623,7 @@ static void fail_line(struct pool *pool) {
         ferry__executor_refuse(executor, end.result, &after.wakes);
     }
     ferry__executor_check_end(executor, &after.wakes);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     ferry__executor_after(executor, &after);
     while (failed) {
         struct ferry__work *work = failed;
@@ -630,14 +699,14 @@ bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f, int64_t deadlin
     struct ferry__job *job = (struct ferry__job *)f, *waiting = (struct ferry__job *)ctx->self;
     ferry_executor *executor = job->executor; /* ours as long as the handle is the caller's */
     struct ferry__after after = {0};
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     bool mine = stuck_behind(job, waiting, w->pool);
     if (mine) {
         ferry__executor_began(executor, ferry__executor_take(executor, &job->work));
         count_helped(w->pool, executor, true);
         ferry__executor_admit(executor, &after);
     }
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     ferry__executor_after(executor, &after);
     if (!mine)
         return false;
@@ -661,10 +730,10 @@ void ferry__worker_blocked(struct ferry__ctx *ctx) {
         return;
     ferry_executor *executor = &w->pool->base;
     struct ferry__after after = {0};
-    ferry__lock(&executor->lock);
+    ferry__executor_lock(executor);
     w->pool->blocked++;
     ferry__pool_rouse(executor, &after);
-    ferry__unlock(&executor->lock);
+    ferry__executor_unlock(executor);
     ferry__executor_after(executor, &after);
 }
 
