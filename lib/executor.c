@@ -41,12 +41,12 @@ int ferry__executor_check(const ferry_executor_options *options) {
     if (!options)
         return 0;
     if (options->threads_max < 0 || options->threads_min < 0 || options->threads_min > options->threads_max ||
-        options->idle_ms < 0 || options->full < FERRY_FULL_WAIT || options->full > FERRY_FULL_REFUSE)
+        options->idle_ms < 0 || options->replacements_max < 0 || options->full < FERRY_FULL_WAIT || options->full > FERRY_FULL_REFUSE)
         return (int)ferry_fail(-EINVAL,
-                               "executor '%s': threads_max %d, threads_min %d, idle_ms %lld, full %d: one of them "
-                               "is out of range",
+                               "executor '%s': threads_max %d, threads_min %d, idle_ms %lld, full %d, "
+                               "replacements_max %d: one of them is out of range",
                                options->name ? options->name : "ferry", options->threads_max,
-                               options->threads_min, (long long)options->idle_ms, options->full);
+                               options->threads_min, (long long)options->idle_ms, options->full, options->replacements_max);
     return 0;
 }
 

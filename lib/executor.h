@@ -166,6 +166,9 @@ size_t ferry__pool_spare(const ferry_executor *pool);                       /* j
 ferry_executor *ferry__pool_untold(ferry_executor *pool);
 /* No lock. The strand of the i-th turn at work; NULL: there are fewer. A reference. */
 ferry_executor *ferry__pool_at_work(ferry_executor *pool, size_t i);
+/* No lock, but the hook_lock of the job, which runs on the calling thread or another one and has just been given up:
+ * its thread may be replaced. What follows is for ferry__executor_after() of the returned pool; NULL: nothing. */
+ferry_executor *ferry__worker_lost(const struct ferry__job *job, struct ferry__after *after);
 void ferry__pool_join(ferry_executor *pool);                                /* no lock: the last thread has left */
 void ferry__pool_idle_out(ferry_executor *pool);                            /* no lock: waits for idle threads to leave */
 void ferry__pool_forked(ferry_executor *pool);                              /* no lock: alone in the child */

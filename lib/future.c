@@ -280,6 +280,20 @@ static int64_t await_without_record(ferry_future *f, int64_t ms) {
     return result == FERRY_EJOBCANCELED && cancelled ? -ETIMEDOUT : result;
 }
 
+/* What became of something that was cancelled. */
+static const char *fate(const ferry_future *f) {
+    if (f->detail && f->detail->text)
+        return f->detail->text;
+    switch ((enum ferry__kind)f->kind) {
+    case FERRY__IS_SHIELD:
+        return "what it shields was left alone";
+    case FERRY__IS_PROMISE:
+        return "nobody waits for what was promised any more";
+    default:
+        return "it was told to stop, and has ended";
+    }
+}
+
 static int64_t await_until(ferry_future *f, int64_t ms) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx)
@@ -304,18 +318,21 @@ static int64_t await_until(ferry_future *f, int64_t ms) {
         }
     }
     int64_t result = ferry__future_take(f, ctx);
-    ferry__future_unref(f);
-    if (result != FERRY_EJOBCANCELED)
+    if (result != FERRY_EJOBCANCELED) {
+        ferry__future_unref(f);
         return result;
+    }
     /* It ended as cancelled: was that for the awaiter's sake? A job may have seen its scope's end
      * first. */
     if (stopped == 0 && ferry__scope_look(ctx, ferry__now()))
         stopped = -ECANCELED;
     ferry__scope_tell(ctx);
-    if (stopped == 0)
-        return result;
-    ferry__error_set(ctx, stopped, NULL);
-    return stopped;
+    if (stopped == -ETIMEDOUT)
+        ferry_fail(stopped, "'%s' didn't end in time; %s", f->name, fate(f));
+    else if (stopped < 0)
+        ferry__error_set(ctx, stopped, ferry__detail_ref(f->detail));
+    ferry__future_unref(f);
+    return stopped < 0 ? stopped : result;
 }
 
 int64_t ferry_await(ferry_future *f) {

@@ -24,6 +24,7 @@
 #include "executor.h"
 
 static struct ferry__detail say_never = FERRY__STATIC_DETAIL("cancelled before it began");
+static struct ferry__detail say_abandoned = FERRY__STATIC_DETAIL("given up: it doesn't stop, and its thread runs on");
 
 /* ---- Life ----------------------------------------------------------------------------------------------- */
 
@@ -206,6 +207,8 @@ int ferry__job_request(ferry_future *f) {
 }
 
 static void abandon(struct ferry__job *job) {
+    struct ferry__after after = {0};
+    ferry_executor *pool = NULL;
     ferry__lock(&job->hook_lock);
     bool mine = job->thread && !job->abandoned;
     if (mine) { /* counted before the worker can get to the end of the job */
@@ -213,14 +216,17 @@ static void abandon(struct ferry__job *job) {
         ferry__lock(&job->executor->lock);
         job->executor->stats.abandoned++;
         ferry__unlock(&job->executor->lock);
+        pool = ferry__worker_lost(job, &after);
     }
     ferry__unlock(&job->hook_lock);
     if (!mine)
         return;
     ferry__log(FERRY_LOG_WARNING, "'%s' was given up: it doesn't stop; its thread runs on", job->future.name);
     FERRY__POINT(job_abandoned);
-    ferry__future_complete(&job->future, -ECANCELED, NULL);
+    ferry__future_complete(&job->future, -ECANCELED, &say_abandoned);
     uncount(job);
+    if (pool) /* it stays as long as the job, which is the caller's */
+        ferry__executor_after(pool, &after);
 }
 
 static void patience_over(void *arg) {

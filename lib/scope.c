@@ -440,7 +440,12 @@ int64_t ferry_scope_close(ferry_scope *scope, int64_t rc) {
         return rc;
     if (request != FERRY__REQUEST_DEADLINE)
         return 0;
-    return ferry__error_say(ctx, -ETIMEDOUT, &say_expired);
+    struct ferry__detail *fate = ferry__error_take(ctx, rc); /* of what was awaited last */
+    if (!fate)
+        return ferry__error_say(ctx, -ETIMEDOUT, &say_expired);
+    ferry_fail(-ETIMEDOUT, "%s; what was awaited: %s", say_expired.text, ferry__detail_words(fate, rc));
+    ferry__detail_unref(fate);
+    return -ETIMEDOUT;
 }
 
 static struct ferry__ctx *context_of(const ferry_scope *scope) {

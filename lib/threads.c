@@ -42,6 +42,10 @@
  * (blocked). Surplus threads leave when they come to the line. When the job awaits one that is still in the line, without
  * a bound in time, the worker runs that one itself instead.
  *
+ * A worker whose job was given up (lost) may never come back. The pool may have one thread more for each of them, as
+ * many as replacements_max says; when they do come back, the surplus leaves. Who is both blocked and lost counts as
+ * blocked.
+ *
  * A worker that decides to leave is counted as leaving, under the same lock, and looks at the line once more when it
  * is gone: so no two leave where one should.
  *
@@ -49,7 +53,7 @@
  * arg_free of its user may take its time.
  *
  * When the system makes no thread there are fewer; only when there is none that could come to the line (all others
- * wait for handles), the jobs in the line fail.
+ * wait for handles, or are lost), the jobs in the line fail.
  *
  * Threads are joined: each one that leaves joins the one that left before it, and ferry__pool_join() the last. */
 #include "config.h"
@@ -79,17 +83,20 @@ struct ferry__worker {
     bool counted;                       /* among the sleeping threads of the process; under the lock */
     uint32_t called;                    /* futex word: enum call */
     int helping;                        /* own: depth of jobs run while waiting */
+    unsigned lost;                      /* jobs that it runs and that were given up; under the lock */
+    bool blocked;                       /* its job waits for a handle; under the lock */
 };
 
 struct pool {
     ferry_executor base; /* first */
-    size_t threads_min, threads_max;
+    size_t threads_min, threads_max, replacements_max;
     int64_t idle_ms;
     size_t stack_size;
     size_t threads;              /* from here: under the lock */
     size_t leaving;              /* of them */
     size_t searching;            /* 0 or 1 */
-    size_t blocked;
+    size_t blocked;              /* workers whose job waits for a handle */
+    size_t lost;                 /* others, whose job was given up */
     size_t helped;               /* jobs that run on threads whose own job waits for them */
     struct ferry__work *turns;   /* of strands, at work */
     size_t turns_waiting;        /* of strands, in the line */
@@ -129,11 +136,13 @@ int ferry_executor_new(ferry_executor **out, const ferry_executor_options *optio
     atomic_init(&pool->base.wanted, true);
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     pool->threads_max = cpus < 1 ? 5 : cpus + 4 > THREADS_MAX ? THREADS_MAX : (size_t)cpus + 4;
+    pool->replacements_max = pool->threads_max;
     pool->idle_ms = IDLE_MS;
     pool->stack_size = STACK_SIZE;
     if (options) {
         pool->threads_max = (size_t)options->threads_max;
         pool->threads_min = (size_t)options->threads_min;
+        pool->replacements_max = (size_t)options->replacements_max;
         if (options->idle_ms)
             pool->idle_ms = options->idle_ms;
         if (options->stack_size)
@@ -156,7 +165,7 @@ void ferry__pool_destroy(ferry_executor *executor) {
 
 void ferry__pool_forked(ferry_executor *executor) {
     struct pool *pool = pool_of(executor);
-    pool->threads = pool->leaving = pool->searching = pool->blocked = pool->helped = 0;
+    pool->threads = pool->leaving = pool->searching = pool->blocked = pool->lost = pool->helped = 0;
     pool->idle = NULL;
     pool->turns = NULL;
     pool->turns_waiting = 0;
@@ -191,7 +200,8 @@ static void idle_remove(struct pool *pool, struct ferry__worker *w) {
 }
 
 static size_t limit(const struct pool *pool) {
-    return pool->threads_max + pool->blocked;
+    return pool->threads_max + pool->blocked +
+           (pool->lost < pool->replacements_max ? pool->lost : pool->replacements_max);
 }
 
 size_t ferry__pool_spare(const ferry_executor *executor) {
@@ -381,14 +391,22 @@ static void turn_ends(struct pool *pool, struct ferry__work *turn) {
     pool->base.stats.running--;
 }
 
+/* A job of this worker's has ended, under the lock. If it was given up, its thread is back. */
+static void found(struct pool *pool, struct ferry__worker *w, const struct ferry__job *job) {
+    if (job->abandoned && --w->lost == 0 && !w->blocked)
+        pool->lost--;
+}
+
 /* Counts the job that it has run as ended (NULL: none), and takes the first of the line; the baton is passed. */
 static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__job *ran, struct ferry__work **work) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
     FERRY__POINT(worker_look);
     ferry__lock(&executor->lock);
-    if (ran)
+    if (ran) {
         ferry__executor_ended(executor, ran);
+        found(pool, w, ran);
+    }
     if (w->searching)
         pool->searching = 0;
     w->searching = false;
@@ -439,6 +457,8 @@ static enum step run_turn(struct pool *pool, struct ferry__worker *w, struct fer
         end = ferry__job_run(job, thread);
     ferry__lock(&executor->lock);
     turn_ends(pool, turn);
+    if (job)
+        found(pool, w, job);
     ferry__unlock(&executor->lock);
     ferry__executor_ref(strand);
     FERRY__POINT(turn_ran);
@@ -486,6 +506,7 @@ static enum step run(struct pool *pool, struct ferry__worker *w, struct ferry__w
     bool orphan = ferry__job_orphaned(job);
     ferry__executor_lock(executor);
     ferry__executor_ended(executor, job);
+    found(pool, w, job);
     if (orphan) {
         ferry__executor_unlock(executor);
         ferry__job_finish(job, end);
@@ -605,7 +626,7 @@ static void fail_line(struct pool *pool) {
     executor->stats.threads--;
     __atomic_fetch_add(&pool->departures, 1, __ATOMIC_RELEASE);
     ferry__futex_wake(&pool->departures, INT_MAX);
-    if (pool->threads > pool->blocked) {
+    if (pool->threads > pool->blocked + pool->lost) {
         if (pool->idle)
             ferry__pool_rouse(executor, &after);
     } else {
@@ -719,6 +740,11 @@ bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f, int64_t deadlin
     count_helped(w->pool, executor, false);
     executor->delivering++;
     ferry__unlock(&executor->lock);
+    if (job->abandoned) {
+        ferry__lock(&w->pool->base.lock);
+        found(w->pool, w, job);
+        ferry__unlock(&w->pool->base.lock);
+    }
     ferry__job_finish(job, end);
     ferry__executor_delivered(executor, 1);
     return true;
@@ -731,7 +757,10 @@ void ferry__worker_blocked(struct ferry__ctx *ctx) {
     ferry_executor *executor = &w->pool->base;
     struct ferry__after after = {0};
     ferry__executor_lock(executor);
+    w->blocked = true;
     w->pool->blocked++;
+    if (w->lost)
+        w->pool->lost--;
     ferry__pool_rouse(executor, &after);
     ferry__executor_unlock(executor);
     ferry__executor_after(executor, &after);
@@ -742,6 +771,22 @@ void ferry__worker_unblocked(struct ferry__ctx *ctx) {
     if (!w)
         return;
     ferry__lock(&w->pool->base.lock);
+    w->blocked = false;
     w->pool->blocked--;
+    if (w->lost)
+        w->pool->lost++;
     ferry__unlock(&w->pool->base.lock);
+}
+
+ferry_executor *ferry__worker_lost(const struct ferry__job *job, struct ferry__after *after) {
+    if (job->executor->kind == FERRY__INLINE)
+        return NULL;
+    struct ferry__worker *w = job->thread->worker;
+    ferry_executor *executor = &w->pool->base;
+    ferry__executor_lock(executor);
+    if (w->lost++ == 0 && !w->blocked)
+        w->pool->lost++;
+    ferry__pool_rouse(executor, after);
+    ferry__executor_unlock(executor);
+    return executor;
 }

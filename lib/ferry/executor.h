@@ -26,12 +26,16 @@ typedef struct ferry_executor_options {
     size_t stack_size;     /* of a thread, bytes; default 1 MiB; rounded up to the system's minimum */
     size_t queue_max;      /* jobs waiting while every thread (of a strand: every turn) is taken; default 65,536 */
     int full;              /* enum ferry_full_policy */
+    int replacements_max;  /* threads beyond threads_max, so many at most, in place of those that jobs which were
+                              given up (FERRY_JOB_ABANDON) still hold; default 0: their places stay lost until
+                              they end */
     void *reserved[4];     /* zero */
 } ferry_executor_options;
 
-/* A pool. `options` NULL: ncpu + 4 threads, 32 at most. Threads are made by the first jobs that need them.
+/* A pool. `options` NULL: ncpu + 4 threads, 32 at most, and as many replacements. Threads are made by the first
+ * jobs that need them.
  * Returns 0 and the pool in *out; -EINVAL for threads_max < 1, threads_min < 0 or above threads_max,
- * a negative idle_ms or an unknown policy; -ENOMEM. Any thread; never blocks. */
+ * a negative idle_ms or replacements_max, or an unknown policy; -ENOMEM. Any thread; never blocks. */
 FERRY_API int ferry_executor_new(ferry_executor **out, const ferry_executor_options *options);
 
 /* A strand on `pool`: its jobs run one at a time, in the order of submission, on any of the pool's threads.
@@ -76,7 +80,7 @@ typedef struct ferry_executor_stats {
     size_t idle;      /* of them without a job */
     size_t queued;    /* jobs waiting */
     size_t running;   /* jobs running, abandoned ones included */
-    size_t abandoned; /* of them given up by their awaiters */
+    size_t abandoned; /* of them given up: each holds a thread until it ends */
     uint64_t started; /* jobs that ever began to run */
     uint64_t threads_peak;
     uint64_t cancelled; /* queued jobs that never ran */
@@ -92,7 +96,9 @@ FERRY_API void ferry_executor_get_stats(ferry_executor *executor, ferry_executor
 enum ferry_job_policy {
     FERRY_JOB_WAIT = 0,   /* whoever awaits it waits until it ends: its arguments may be anywhere */
     FERRY_JOB_ABANDON = 1 /* after grace_ms the handle ends as cancelled and the thread runs on; arg and
-                             what it points to must live on the heap or in the library, with arg_free */
+                             what it points to must live on the heap or in the library, with arg_free.
+                             Its pool has a thread less until it ends, or makes another one
+                             (replacements_max). A strand doesn't begin another job in its place */
 };
 
 /* Zero is the default of each. */
