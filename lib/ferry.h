@@ -8,6 +8,7 @@
 #include <ferry/alloc.h>
 #include <ferry/barrier.h>
 #include <ferry/base.h>
+#include <ferry/channel.h>
 #include <ferry/cond.h>
 #include <ferry/defer.h>
 #include <ferry/error.h>

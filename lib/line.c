@@ -13,13 +13,15 @@
 #include "line.h"
 
 int ferry__line_try_wait(unsigned *lock, void **first, void **last, struct ferry__waiter *w,
-                         const char *what, int64_t ms) {
+                         const char *what, int64_t ms, struct ferry__wakes *wakes) {
     if (!ferry__may_park(w->ctx)) {
         ferry__unlock(lock);
+        ferry__wake_all(wakes);
         return ferry__can_park(w->ctx); /* says why */
     }
     ferry__line_append(first, last, w);
     ferry__unlock(lock);
+    ferry__wake_all(wakes);
     int rc = ferry__park(w, what, ferry__deadline(ms), 0);
     if (rc != 0) {
         ferry__lock(lock);
@@ -30,7 +32,8 @@ int ferry__line_try_wait(unsigned *lock, void **first, void **last, struct ferry
 
 int ferry__line_wait(unsigned *lock, void **first, void **last, struct ferry__waiter *w,
                      const char *what, int64_t ms) {
-    int rc = ferry__line_try_wait(lock, first, last, w, what, ms);
+    struct ferry__wakes nobody = {0};
+    int rc = ferry__line_try_wait(lock, first, last, w, what, ms, &nobody);
     if (rc == -ECANCELED || rc == -ETIMEDOUT)
         ferry__unlock(lock);
     return rc;

@@ -11,9 +11,10 @@ int ferry__line_wait(unsigned *lock, void **first, void **last, struct ferry__wa
                      const char *what, int64_t ms);
 
 /* The same, but when the wait came to nothing (-ECANCELED, -ETIMEDOUT) the lock is held on return:
- * for who has to see to those behind it before the object may be freed. */
+ * for who has to see to those behind it before the object may be freed. `wakes`: who is to be woken
+ * as soon as w stands in line and the lock is dropped. */
 int ferry__line_try_wait(unsigned *lock, void **first, void **last, struct ferry__waiter *w,
-                         const char *what, int64_t ms);
+                         const char *what, int64_t ms, struct ferry__wakes *wakes);
 
 /* The first who still waits, NULL: nobody. Those before it, whose wait has ended, are on their way
  * out and are taken out of the line. Under the lock. */

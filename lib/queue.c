@@ -10,6 +10,10 @@
  *                          items as there are places made
  *     it is closed     =>  nobody waits to put or to get
  *
+ * A queue of capacity 0 (of a channel or stream: ferry__queue_new()) is always empty: a put waits
+ * until a get takes its item, and a getter waits only while no putter does. A looker, the one who
+ * may wait until a get needn't, is there only while the queue is open and empty and nobody waits.
+ *
  * (A waiter that was cancelled or timed out stands in its line until it runs; it no longer waits.
  * When it was the first in line, those behind it get their turn then.) An empty queue takes every
  * item: so it is never empty with a putter waiting, and whoever empties it lets them in.
@@ -50,6 +54,8 @@ static struct ferry__detail say_full = FERRY__STATIC_DETAIL("the queue is full")
 static struct ferry__detail say_empty = FERRY__STATIC_DETAIL("the queue is empty");
 static struct ferry__detail say_no_room =
     FERRY__STATIC_DETAIL("out of memory: the queue could not grow");
+static const struct ferry__queue_words queue_words = {
+    .closed = &say_closed, .full = &say_full, .empty = &say_empty};
 static struct ferry__detail say_done =
     FERRY__STATIC_DETAIL("task_done was called more often than items were put into the queue");
 static struct ferry__detail say_waited =
@@ -220,11 +226,12 @@ static ferry_queue *refuse_new(int code, struct ferry__detail *why) {
     return NULL;
 }
 
-ferry_queue *ferry_queue_new(size_t capacity, const ferry_queue_options *options) {
+ferry_queue *ferry__queue_new(size_t capacity, const ferry_queue_options *options, const char *name,
+                              const struct ferry__queue_words *words) {
     static const ferry_queue_options defaults;
     if (!options)
         options = &defaults;
-    if (capacity < 1 || capacity > CAPACITY_MAX)
+    if (capacity > CAPACITY_MAX)
         return refuse_new(EINVAL, &say_capacity);
     if (options->order < FERRY_FIFO || options->order > FERRY_PRIORITY ||
         (options->order == FERRY_PRIORITY && !options->compare))
@@ -232,9 +239,9 @@ ferry_queue *ferry_queue_new(size_t capacity, const ferry_queue_options *options
     if (options->bytes_max > 0 && !options->item_size)
         return refuse_new(EINVAL, &say_bytes);
     size_t size = next_block(0, capacity);
-    struct ferry__place *block = ferry__malloc(size * sizeof *block);
+    struct ferry__place *block = size ? ferry__malloc(size * sizeof *block) : NULL;
     ferry_queue *queue = ferry__calloc(1, sizeof *queue);
-    if (!block || !queue) {
+    if ((size && !block) || !queue) {
         ferry__free(block);
         ferry__free(queue);
         return refuse_new(ENOMEM, NULL);
@@ -246,11 +253,17 @@ ferry_queue *ferry_queue_new(size_t capacity, const ferry_queue_options *options
     queue->item_free = options->item_free;
     queue->item_size = options->item_size;
     queue->bytes_max = options->bytes_max ? options->bytes_max : SIZE_MAX;
-    const char *name = options->name ? options->name : "queue";
+    queue->words = words;
+    name = options->name ? options->name : name;
     snprintf(queue->putting, sizeof queue->putting, "put into %.*s", FERRY__NAME_MAX - 1, name);
     snprintf(queue->getting, sizeof queue->getting, "get from %.*s", FERRY__NAME_MAX - 1, name);
     snprintf(queue->joining, sizeof queue->joining, "join of %.*s", FERRY__NAME_MAX - 1, name);
     return queue;
+}
+
+ferry_queue *ferry_queue_new(size_t capacity, const ferry_queue_options *options) {
+    return capacity < 1 ? refuse_new(EINVAL, &say_capacity)
+                        : ferry__queue_new(capacity, options, "queue", &queue_words);
 }
 
 int ferry_queue_free(ferry_queue *queue) {
@@ -283,13 +296,36 @@ static int grow(ferry_queue *queue, size_t room) {
     return 0;
 }
 
-/* Puts the item if that is possible at once: 0, with *getter (NULL: nobody) to be woken after the
- * lock was dropped; FERRY_ECLOSED; -ENOMEM; -EAGAIN. Takes the lock and returns with it held, so
- * that the caller can join the line. */
-static int offer(ferry_queue *queue, void *item, size_t size, struct ferry__waiter **getter) {
-    *getter = NULL;
+/* Under the lock: a get needn't wait any more. */
+static void show(ferry_queue *queue, struct ferry__wakes *wakes) {
+    struct ferry__waiter *w = queue->looker;
+    queue->looker = NULL;
+    if (w && ferry__claim(w))
+        ferry__wakes_add(wakes, w);
+}
+
+bool ferry__queue_arm(ferry_queue *queue, struct ferry__waiter *w) {
     ferry__lock(&queue->lock);
-    while (!queue->closed && queue->store.used == queue->store.room && fits(queue, size)) {
+    bool empty = queue->store.used == 0 && queue->get_code == 0 &&
+                 !ferry__line_head(&queue->put_first, &queue->put_last);
+    if (empty)
+        queue->looker = w;
+    ferry__unlock(&queue->lock);
+    return empty;
+}
+
+void ferry__queue_disarm(ferry_queue *queue) {
+    ferry__lock(&queue->lock);
+    queue->looker = NULL;
+    ferry__unlock(&queue->lock);
+}
+
+/* Puts the item if that is possible at once: 0, with those on `wakes` who are to be woken after the
+ * lock was dropped; the code that the queue was ended with; -ENOMEM; -EAGAIN. Takes the lock and
+ * returns with it held, so that the caller can join the line. */
+static int offer(ferry_queue *queue, void *item, size_t size, struct ferry__wakes *wakes) {
+    ferry__lock(&queue->lock);
+    while (!queue->put_code && queue->store.used == queue->store.room && fits(queue, size)) {
         size_t room = queue->store.room;
         ferry__unlock(&queue->lock);
         FERRY__POINT(queue_grow);
@@ -298,33 +334,38 @@ static int offer(ferry_queue *queue, void *item, size_t size, struct ferry__wait
         if (rc != 0 && queue->store.room == room && queue->store.used == room)
             return rc;
     }
-    if (queue->closed)
-        return FERRY_ECLOSED;
-    *getter = ferry__line_claim(&queue->get_first, &queue->get_last);
-    if (*getter) {
-        (*getter)->item = item;
+    if (queue->put_code)
+        return queue->put_code;
+    struct ferry__waiter *getter = ferry__line_claim(&queue->get_first, &queue->get_last);
+    if (getter) {
+        getter->item = item;
+        ferry__wakes_add(wakes, getter);
         queue->unfinished++;
         return 0;
     }
     if (!fits(queue, size) || ferry__line_head(&queue->put_first, &queue->put_last))
         return -EAGAIN;
     push(queue, item, size);
+    show(queue, wakes);
     return 0;
 }
 
-static int refuse_put(int rc) {
-    return ferry__refuse(rc, rc == FERRY_ECLOSED ? &say_closed
-                             : rc == -EAGAIN     ? &say_full
-                                                 : &say_no_room);
+static int refuse(const struct ferry__queue_words *words, int rc, struct ferry__detail *not_now) {
+    return ferry__refuse(rc, rc == FERRY_ECLOSED   ? words->closed
+                             : rc == FERRY_EBROKEN ? words->broken
+                             : rc == FERRY_END     ? words->over
+                             : rc == -EAGAIN       ? not_now
+                                                   : &say_no_room);
 }
 
 /* With the lock held, which it drops. A putter that leaves without may have held up smaller items:
  * those get their turn before the queue can be freed. */
 static int wait_to_put(ferry_queue *queue, struct ferry__waiter *w, int64_t ms) {
+    struct ferry__wakes wakes = {0};
+    show(queue, &wakes);
     int rc = ferry__line_try_wait(&queue->lock, &queue->put_first, &queue->put_last, w,
-                                  queue->putting, ms);
+                                  queue->putting, ms, &wakes);
     if (rc == -ECANCELED || rc == -ETIMEDOUT) {
-        struct ferry__wakes wakes = {0};
         admit(queue, &wakes);
         ferry__unlock(&queue->lock);
         ferry__wake_all(&wakes);
@@ -340,20 +381,20 @@ int ferry_queue_put_for(ferry_queue *queue, void *item, int64_t ms) {
     if (rc != 0)
         return rc;
     size_t size = size_of(queue, item);
-    struct ferry__waiter *getter;
-    rc = offer(queue, item, size, &getter);
+    const struct ferry__queue_words *words = queue->words;
+    struct ferry__wakes wakes = {0};
+    rc = offer(queue, item, size, &wakes);
     if (rc != -EAGAIN) {
         ferry__unlock(&queue->lock);
-        if (getter)
-            ferry__wake(getter);
-        return rc == 0 ? 0 : refuse_put(rc);
+        ferry__wake_all(&wakes);
+        return rc == 0 ? 0 : refuse(words, rc, NULL);
     }
     struct ferry__waiter w;
     ferry__waiter_init(&w, ctx);
     w.item = item;
     w.value = (int64_t)size;
     rc = wait_to_put(queue, &w, ms);
-    return rc != 0 ? rc : w.value == 0 ? 0 : refuse_put((int)w.value);
+    return rc != 0 ? rc : w.value == 0 ? 0 : refuse(words, (int)w.value, NULL);
 }
 
 int ferry_queue_put(ferry_queue *queue, void *item) {
@@ -361,27 +402,32 @@ int ferry_queue_put(ferry_queue *queue, void *item) {
 }
 
 int ferry_queue_try_put(ferry_queue *queue, void *item) {
-    struct ferry__waiter *getter;
-    int rc = offer(queue, item, size_of(queue, item), &getter);
+    const struct ferry__queue_words *words = queue->words;
+    struct ferry__wakes wakes = {0};
+    int rc = offer(queue, item, size_of(queue, item), &wakes);
     ferry__unlock(&queue->lock);
-    if (getter)
-        ferry__wake(getter);
-    return rc == 0 ? 0 : refuse_put(rc);
+    ferry__wake_all(&wakes);
+    return rc == 0 ? 0 : refuse(words, rc, words->full);
 }
 
 /* Gets an item if there is one: 0, with the putters whose items have taken the place on `wakes`;
- * FERRY_ECLOSED; -EAGAIN. Takes the lock and returns with it held, as offer(). */
+ * the code that the queue was ended with; -EAGAIN. Takes the lock and returns with it held, as
+ * offer(). */
 static int fetch(ferry_queue *queue, void **item, struct ferry__wakes *wakes) {
     ferry__lock(&queue->lock);
-    if (queue->store.used == 0)
-        return queue->closed ? FERRY_ECLOSED : -EAGAIN;
-    *item = pop(queue);
-    admit(queue, wakes);
+    if (queue->store.used > 0) {
+        *item = pop(queue);
+        admit(queue, wakes);
+        return 0;
+    }
+    struct ferry__waiter *putter = ferry__line_claim(&queue->put_first, &queue->put_last);
+    if (!putter)
+        return queue->get_code ? queue->get_code : -EAGAIN;
+    *item = putter->item;
+    putter->value = 0;
+    queue->unfinished++;
+    ferry__wakes_add(wakes, putter);
     return 0;
-}
-
-static int refuse_get(int rc) {
-    return ferry__refuse(rc, rc == FERRY_ECLOSED ? &say_closed : &say_empty);
 }
 
 int ferry_queue_get_for(ferry_queue *queue, void **item, int64_t ms) {
@@ -391,12 +437,13 @@ int ferry_queue_get_for(ferry_queue *queue, void **item, int64_t ms) {
     int rc = ferry__enter(ctx);
     if (rc != 0)
         return rc;
+    const struct ferry__queue_words *words = queue->words;
     struct ferry__wakes wakes = {0};
     rc = fetch(queue, item, &wakes);
     if (rc != -EAGAIN) {
         ferry__unlock(&queue->lock);
         ferry__wake_all(&wakes);
-        return rc == 0 ? 0 : refuse_get(rc);
+        return rc == 0 ? 0 : refuse(words, rc, NULL);
     }
     struct ferry__waiter w;
     ferry__waiter_init(&w, ctx);
@@ -405,7 +452,7 @@ int ferry_queue_get_for(ferry_queue *queue, void **item, int64_t ms) {
     if (rc != 0)
         return rc;
     if (w.value != 0)
-        return refuse_get((int)w.value);
+        return refuse(words, (int)w.value, NULL);
     *item = w.item;
     return 0;
 }
@@ -415,11 +462,12 @@ int ferry_queue_get(ferry_queue *queue, void **item) {
 }
 
 int ferry_queue_try_get(ferry_queue *queue, void **item) {
+    const struct ferry__queue_words *words = queue->words;
     struct ferry__wakes wakes = {0};
     int rc = fetch(queue, item, &wakes);
     ferry__unlock(&queue->lock);
     ferry__wake_all(&wakes);
-    return rc == 0 ? 0 : refuse_get(rc);
+    return rc == 0 ? 0 : refuse(words, rc, words->empty);
 }
 
 int ferry_queue_task_done(ferry_queue *queue) {
@@ -454,15 +502,30 @@ int ferry_queue_join(ferry_queue *queue) {
                             FERRY_FOREVER);
 }
 
+/* Under the lock: true when the code is news. */
+static bool end_side(int *side, int code) {
+    if (code == 0 || *side == code || (*side != 0 && code != FERRY_ECLOSED))
+        return false;
+    *side = code;
+    return true;
+}
+
 void ferry_queue_close(ferry_queue *queue, bool discard_items) {
+    ferry__queue_end(queue, FERRY_ECLOSED, FERRY_ECLOSED, discard_items);
+}
+
+void ferry__queue_end(ferry_queue *queue, int put_code, int get_code, bool discard_items) {
     struct ferry__wakes wakes = {0};
     struct ferry__store discarded = {0};
     int order = queue->order;
     void (*item_free)(void *item) = queue->item_free;
     ferry__lock(&queue->lock);
-    queue->closed = true;
-    ferry__line_claim_all(&queue->put_first, &queue->put_last, FERRY_ECLOSED, &wakes);
-    ferry__line_claim_all(&queue->get_first, &queue->get_last, FERRY_ECLOSED, &wakes);
+    if (end_side(&queue->put_code, put_code))
+        ferry__line_claim_all(&queue->put_first, &queue->put_last, put_code, &wakes);
+    if (end_side(&queue->get_code, get_code)) {
+        ferry__line_claim_all(&queue->get_first, &queue->get_last, get_code, &wakes);
+        show(queue, &wakes);
+    }
     if (discard_items) {
         discarded = queue->store;
         queue->store = (struct ferry__store){0};
