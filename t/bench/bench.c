@@ -1,7 +1,8 @@
 /* Rounds, processes, medians and tables: see bench.h.
  *
- * A side runs in a child that writes "name value" lines into a pipe. The parent stays single-threaded
- * and touches no library that is measured, so that a fork is as good as a new process. */
+ * A side runs in a child that writes "name value" lines into a pipe. The parent stays
+ * single-threaded and touches no library that is measured, so that a fork is as good as a new
+ * process. */
 #include "config.h"
 
 #include "bench.h"
@@ -59,7 +60,7 @@ static struct {
     size_t n_sides;
 } bench = {.table = true, .rounds = 5, .ms = 120, .programs = "."};
 
-/* ---- Small things ------------------------------------------------------------------------------------- */
+/* ---- Small things ---------------------------------------------------------------------------- */
 
 void *bench_alloc(size_t size) {
     void *block = calloc(1, size ? size : 1);
@@ -111,7 +112,7 @@ uint64_t bench_pieces(uint64_t count) {
     return sum;
 }
 
-/* ---- What a side says ----------------------------------------------------------------------------------- */
+/* ---- What a side says ------------------------------------------------------------------------ */
 
 void bench_value(bench_out *out, const char *name, double value) {
     fprintf(out, "%s %.17g\n", name, value);
@@ -154,7 +155,7 @@ void bench_span_close(bench_span *span, bench_out *out, uint64_t count) {
     bench_value(out, "cpu", used / (double)count);
 }
 
-/* ---- Figures --------------------------------------------------------------------------------------------- */
+/* ---- Figures --------------------------------------------------------------------------------- */
 
 static bool same_case(const bench_case *a, const bench_case *b) {
     return a->pinned == b->pinned && strcmp(a->name, b->name) == 0;
@@ -212,7 +213,7 @@ double bench_median_of(const bench_case *what, const char *side, const char *val
     return s ? median(s->rounds, &spread) : NAN;
 }
 
-/* ---- Processes -------------------------------------------------------------------------------------------- */
+/* ---- Processes ------------------------------------------------------------------------------- */
 
 static void pin(void) {
     cpu_set_t all, one;
@@ -380,7 +381,7 @@ void bench_probe(bench_side *side) {
     }
 }
 
-/* ---- Tables ------------------------------------------------------------------------------------------------ */
+/* ---- Tables ---------------------------------------------------------------------------------- */
 
 static const char *number(char *buffer, size_t size, double value, double spread) {
     char text[32];
@@ -497,7 +498,7 @@ static void write_targets(void) {
         bench.failed = true;
 }
 
-/* ---- JSON --------------------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static void json_text(FILE *out, const char *text) {
     if (!text) {
@@ -597,7 +598,7 @@ static void write_json(FILE *out) {
     fprintf(out, "],\n \"failed\": %s}\n", bench.failed ? "true" : "false");
 }
 
-/* ---- Begin and end ------------------------------------------------------------------------------------------ */
+/* ---- Begin and end --------------------------------------------------------------------------- */
 
 static int number_of(const char *argument, const char *text, long least, long most) {
     char *end;

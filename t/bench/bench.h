@@ -1,10 +1,11 @@
 /* What every benchmark shares: rounds, processes, clocks, medians, checks, tables and JSON.
  *
- * A subject (one program) measures cases; in a case several sides do the same work: Ferry, its peers,
- * plain-C baselines. Sides take turns, round after round, each time in a process of its own, so that
- * no side inherits threads, memory or a warmed-up heap from another. A side says what it did (count
- * and sum) and what it took; a round whose work wasn't done is an error, and gives no figure. Ratios
- * are taken within a round, and the median of the rounds' ratios is what is printed. */
+ * A subject (one program) measures cases; in a case several sides do the same work: Ferry, its
+ * peers, plain-C baselines. Sides take turns, round after round, each time in a process of its
+ * own, so that no side inherits threads, memory or a warmed-up heap from another. A side says
+ * what it did (count and sum) and what it took; a round whose work wasn't done is an error, and
+ * gives no figure. Ratios are taken within a round, and the median of the rounds' ratios is what
+ * is printed. */
 #ifndef FERRY_BENCH_H
 #define FERRY_BENCH_H
 
@@ -13,7 +14,7 @@
 #include <stdio.h>
 #include <time.h>
 
-/* ---- In the program of a subject ------------------------------------------------------------------- */
+/* ---- In the program of a subject ------------------------------------------------------------- */
 
 /* What is to be done. A case is known by its name and by where it runs. */
 typedef struct bench_case {
@@ -31,8 +32,8 @@ typedef FILE bench_out;
 
 typedef void (*bench_fn)(const bench_case *what, bench_out *out);
 
-/* A side is a function, or a program that gets "what it is to do" as arguments and prints its figures
- * as lines "name value". */
+/* A side is a function, or a program that gets "what it is to do" as arguments and prints its
+ * figures as lines "name value". */
 typedef struct bench_side {
     const char *name;
     bench_fn run;
@@ -44,9 +45,9 @@ typedef struct bench_side {
     const char *missing; /* why it can't run here; NULL when it can */
 } bench_side;
 
-/* Parses --json[=FILE], --rounds=N, --ms=N, --quick, --programs=FOLDER, --targets=FILE, --help and
- * what `extra` knows (NULL: nothing; it returns whether it knew the argument); ends the program when
- * there is something wrong with them. */
+/* Parses --json[=FILE], --rounds=N, --ms=N, --quick, --programs=FOLDER, --targets=FILE, --help
+ * and what `extra` knows (NULL: nothing; it returns whether it knew the argument); ends the
+ * program when there is something wrong with them. */
 void bench_begin(int argc, char **argv, const char *subject, const char *about,
                  bool (*extra)(const char *argument));
 bool bench_quick(void);
@@ -63,8 +64,9 @@ void bench_probe(bench_side *side);
 void bench_measure(const bench_case *what, bench_side *sides, size_t n,
                    uint64_t (*sum_of)(uint64_t count));
 
-/* Prints (and keeps) one line: the figure `value` of side `ferry` against that of side `peer`, both
- * multiplied by `scale`, in `unit`. Returns the median ratio ferry / peer; NAN when either is missing. */
+/* Prints (and keeps) one line: the figure `value` of side `ferry` against that of side `peer`,
+ * both multiplied by `scale`, in `unit`. Returns the median ratio ferry / peer; NAN when either
+ * is missing. */
 double bench_compare(const bench_case *what, const char *ferry, const char *peer, const char *value,
                      double scale, const char *unit);
 
@@ -75,8 +77,8 @@ double bench_figure(const bench_case *what, const char *side, const char *value,
 /* The median of what a side measured; NAN without. */
 double bench_median_of(const bench_case *what, const char *side, const char *value);
 
-/* A figure against its target: `op` is '<' (at most) or '>' (at least). A figure that is missing (NAN)
- * is stated as such. */
+/* A figure against its target: `op` is '<' (at most) or '>' (at least). A figure that is missing
+ * (NAN) is stated as such. */
 void bench_target(const char *text, double figure, char op, double bound, const char *unit);
 
 /* Names a peer that isn't there, and why. */
@@ -85,7 +87,7 @@ void bench_skip(const char *name, const char *why);
 /* Writes the JSON. Returns what main() returns: 1 when a check failed. */
 int bench_end(void);
 
-/* ---- In a side --------------------------------------------------------------------------------------- */
+/* ---- In a side ------------------------------------------------------------------------------- */
 
 void bench_value(bench_out *out, const char *name, double value);
 

@@ -1,62 +1,24 @@
-/* Offloading no-op jobs from a loop to 4 threads: throughput, CPU per job, and latency alone in flight. */
+/* Offloading no-op jobs from a loop to 4 threads: throughput, CPU per job, and latency alone in
+ * flight. */
 #include "config.h"
 
 #include "offload.h"
+#include "peers.h"
 
-#include <stdlib.h>
 #include <string.h>
-#ifdef BENCH_UV
-#include <uv.h>
-#endif
-#ifdef BENCH_GLIB
-#include <gio/gio.h>
-#endif
-
-void offload_run(const bench_case *what, bench_out *out, void (*stage)(offload *, void *),
-                 void *arg) {
-    int stride = what->size < 32 ? 1 : 32;
-    offload o = {.what = what};
-    bench_span_open(&o.span, what->ms / 5 + 1, stride); /* threads exist, memory is warm */
-    stage(&o, arg);
-    BENCH_CHECK(o.count == o.next);
-
-    uint64_t *latencies =
-        what->size == 1 ? bench_alloc(OFFLOAD_LATENCIES * sizeof *latencies) : NULL;
-    o = (offload){.what = what, .latencies = latencies};
-    bench_span_open(&o.span, what->ms, stride);
-    stage(&o, arg);
-    BENCH_CHECK(o.count == o.next); /* all that was started has come back */
-    bench_span_close(&o.span, out, o.count);
-    bench_work(out, o.count, o.sum);
-    bench_percentiles(out, latencies, o.n_latencies);
-    free(latencies);
-}
-
-#define TEXT_OF(x) #x
-#define VERSION_OF(a, b, c) TEXT_OF(a) "." TEXT_OF(b) "." TEXT_OF(c)
-#define UV_VERSION "libuv " VERSION_OF(UV_VERSION_MAJOR, UV_VERSION_MINOR, UV_VERSION_PATCH)
-#define GLIB_VERSION "GLib " VERSION_OF(GLIB_MAJOR_VERSION, GLIB_MINOR_VERSION, GLIB_MICRO_VERSION)
 
 static bench_side sides[] = {
     {.name = "ferry task", .run = offload_ferry_task},
     {.name = "ferry spawn", .run = offload_ferry_spawn},
     {.name = "ferry callback", .run = offload_ferry_callback},
-#ifdef BENCH_UV
-    {.name = "libuv", .run = offload_uv, .version = UV_VERSION},
-#else
-    {.name = "libuv", .missing = "its headers weren't found (Debian: libuv1-dev)"},
-#endif
-#ifdef BENCH_GLIB
-    {.name = "GTask", .run = offload_gtask, .version = GLIB_VERSION},
-    {.name = "GThreadPool", .run = offload_gthreadpool, .version = GLIB_VERSION},
-#else
-    {.name = "GTask", .missing = "GLib's headers weren't found (Debian: libglib2.0-dev)"},
-#endif
+    {.name = "libuv", .run = offload_uv, BENCH_UV_VERSION},
+    {.name = "GTask", .run = offload_gtask, BENCH_GLIB_VERSION},
+    {.name = "GThreadPool", .run = offload_gthreadpool, BENCH_GLIB_VERSION},
     {.name = "Boost.Asio", .program = "peers-asio"},
     {.name = "Go", .program = "peers-go"},
     {.name = "Tokio", .program = "peers-tokio"},
-    {.name = "asyncio", .program = "peers.py", .option = "asyncio", .most = 1024},
-    {.name = "uvloop", .program = "peers.py", .option = "uvloop", .most = 1024},
+    {.name = "asyncio", .program = "peers-python", .option = "asyncio", .most = 1024},
+    {.name = "uvloop", .program = "peers-python", .option = "uvloop", .most = 1024},
     {.name = "plain C, signal", .run = offload_plain_signal},
     {.name = "plain C, batch", .run = offload_plain_batch},
 };

@@ -1,5 +1,5 @@
-/* Ferry's sides of "offload": tasks that await job after job, a new task for every job, and a callback
- * for every job. */
+/* Ferry's sides of "offload": tasks that await job after job, a new task for every job, and a
+ * callback for every job. */
 #include "config.h"
 
 #include <errno.h>
@@ -30,7 +30,7 @@ static ferry_executor *pool_of(const bench_case *what) {
     return pool;
 }
 
-/* ---- Tasks that go on --------------------------------------------------------------------------------- */
+/* ---- Tasks that go on ------------------------------------------------------------------------ */
 
 static int64_t worker(void *arg) {
     crew *c = arg;
@@ -54,7 +54,7 @@ static void task_stage(offload *o, void *arg) {
     free(workers);
 }
 
-/* ---- A task for every job ------------------------------------------------------------------------------- */
+/* ---- A task for every job -------------------------------------------------------------------- */
 
 static int64_t once(void *arg) {
     crew *c = arg;
@@ -104,7 +104,37 @@ void offload_ferry_spawn(const bench_case *what, bench_out *out) {
     BENCH_CHECK(ferry_run(first_task, &(run){what, out, spawn_stage}) == 0);
 }
 
-/* ---- A callback for every job, in a libevent program ------------------------------------------------------- */
+/* ---- Several loops, one executor ------------------------------------------------------------- */
+
+typedef struct part_run {
+    offload_part *part;
+    ferry_executor *pool;
+} part_run;
+
+static int64_t part_task(void *arg) {
+    part_run *r = arg;
+    crew c = {.pool = r->pool};
+    offload_part_run(r->part, task_stage, &c);
+    return 0;
+}
+
+static void part_body(offload_part *part, void *shared) {
+    ferry_loop *loop = ferry_loop_new();
+    BENCH_CHECK(loop);
+    BENCH_CHECK(ferry_loop_run(loop, part_task, &(part_run){part, shared}) == 0);
+    BENCH_CHECK(ferry_loop_shutdown(loop, 1000) == 0);
+    while (ferry_loop_free(loop) == -EBUSY)
+        sched_yield();
+}
+
+void offload_ferry_loops(const bench_case *what, bench_out *out) {
+    ferry_executor *pool = pool_of(what);
+    offload_run_loops(what, out, part_body, pool);
+    BENCH_CHECK(ferry_executor_stop(pool, FERRY_FOREVER) == 0);
+    ferry_executor_free(pool);
+}
+
+/* ---- A callback for every job, in a libevent program ----------------------------------------- */
 
 static crew
     *callbacks; /* there is one crew in a process; the callback's own argument is its number */

@@ -1,5 +1,5 @@
-/* "offload" with GLib: GTask on its own pool (ten threads, which can't be chosen), and a GThreadPool of the
- * size that is asked for, whose results come back by an idle callback. */
+/* "offload" with GLib: GTask on its own pool (ten threads, which can't be chosen), and a
+ * GThreadPool of the size that is asked for, whose results come back by an idle callback. */
 #include "config.h"
 
 #include <gio/gio.h>
@@ -16,7 +16,7 @@ static void ended(void) {
         g_main_loop_quit(loop);
 }
 
-/* ---- GTask ------------------------------------------------------------------------------------------- */
+/* ---- GTask ----------------------------------------------------------------------------------- */
 
 static void task_submit(void);
 
@@ -63,7 +63,7 @@ void offload_gtask(const bench_case *what, bench_out *out) {
     g_main_loop_unref(loop);
 }
 
-/* ---- GThreadPool --------------------------------------------------------------------------------------- */
+/* ---- GThreadPool ----------------------------------------------------------------------------- */
 
 typedef struct item {
     uint64_t number;

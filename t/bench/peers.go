@@ -2,6 +2,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
@@ -134,6 +135,87 @@ func offload(size, threads, ms int) {
 	workers.Wait()
 }
 
+// ---- mixed: bursts of short jobs with some slow ones among them
+
+func mixed(size, threads, ms int) {
+	type entry struct {
+		number, result            uint64
+		slow                      bool
+		submitted, started, ended time.Duration
+	}
+	jobs := make(chan *entry, size)
+	var bursts sync.WaitGroup
+	epoch := time.Now()
+	for i := 0; i < threads; i++ {
+		go func() {
+			runtime.LockOSThread()
+			for e := range jobs {
+				e.started = time.Since(epoch)
+				if e.slow {
+					nap := syscall.Timespec{Nsec: 1000000}
+					syscall.Nanosleep(&nap, nil)
+				} else {
+					for time.Since(epoch) < e.started+time.Microsecond {
+					}
+				}
+				e.result = piece(e.number)
+				e.ended = time.Since(epoch)
+				bursts.Done()
+			}
+		}()
+	}
+	var count, sum uint64
+	var waits, ideals []int64
+	random := uint64(1)
+	entries := make([]entry, size)
+	free := make([]time.Duration, threads)
+	for s := open(ms); !s.isOver(1); {
+		random = random*6364136223846793005 + 1442695040888963407
+		for i := range entries {
+			entries[i].slow = false
+		}
+		for slow := random >> 33 % 4; slow > 0; slow-- {
+			random = random*6364136223846793005 + 1442695040888963407
+			entries[(random>>33)%uint64(size)].slow = true
+		}
+		bursts.Add(size)
+		for i := range entries {
+			e := &entries[i]
+			e.number = count + uint64(i)
+			e.submitted = time.Since(epoch)
+			jobs <- e
+		}
+		bursts.Wait()
+		for i := range free {
+			free[i] = 0
+		}
+		for i := range entries {
+			e := &entries[i]
+			first := 0
+			for t := range free {
+				if free[t] < free[first] {
+					first = t
+				}
+			}
+			start := e.submitted
+			if free[first] > start {
+				start = free[first]
+			}
+			free[first] = start + e.ended - e.started
+			if !e.slow {
+				waits = append(waits, int64(e.started-e.submitted))
+				ideals = append(ideals, int64(start-e.submitted))
+			}
+			sum += e.result
+		}
+		count += uint64(size)
+	}
+	percentiles(waits)
+	at := func(ns []int64) float64 { return float64(ns[int(0.99*float64(len(ns)-1))]) / 1e3 }
+	sort.Slice(ideals, func(a, b int) bool { return ideals[a] < ideals[b] })
+	fmt.Printf("ideal %g\nover %g\ncount %d\nsum %d\n", at(ideals), at(waits)-at(ideals), count, sum)
+}
+
 // ---- tasks
 
 func resident() float64 {
@@ -259,6 +341,63 @@ func parked(size int) {
 	fmt.Printf("count %d\nsum %d\n", size, sum)
 }
 
+// ---- deadlines: contexts with a time-out that doesn't fire, with others pending
+
+func deadlines(size, ms int) {
+	for i := 0; i < size; i++ {
+		later := time.Duration(1800000+i*2654435761%size*1800000/size) * time.Millisecond
+		_, cancel := context.WithTimeout(context.Background(), later)
+		defer cancel()
+	}
+	var count, sum uint64
+	timed(ms, &count, func(n int) {
+		for i := 0; i < n; i++ {
+			_, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			cancel()
+			sum += piece(count)
+			count++
+		}
+	})
+	fmt.Printf("count %d\nsum %d\n", count, sum)
+}
+
+// ---- worlds: a channel of 1,024 places between a goroutine and one that owns its OS thread
+
+func worlds(ms int) {
+	type total struct{ count, sum uint64 }
+	stage := func(ms int, last bool) {
+		items := make(chan uint64, 1024)
+		got := make(chan total)
+		go func() {
+			runtime.LockOSThread()
+			var t total
+			for number := range items {
+				t.count++
+				t.sum += piece(number)
+			}
+			got <- t
+		}()
+		s := open(ms)
+		var next uint64
+		for !s.isOver(32) {
+			items <- next
+			next++
+		}
+		close(items)
+		t := <-got
+		if last {
+			s.close(t.count)
+			fmt.Printf("count %d\nsum %d\n", t.count, t.sum)
+		}
+		if t.count != next {
+			fmt.Fprintln(os.Stderr, "peers-go: items were lost")
+			os.Exit(1)
+		}
+	}
+	stage(ms/5+1, false)
+	stage(ms, true)
+}
+
 func main() {
 	if len(os.Args) < 7 {
 		fmt.Println("Go " + runtime.Version()[2:])
@@ -283,6 +422,12 @@ func main() {
 		} else {
 			tasks(os.Args[2], size, ms)
 		}
+	case "deadlines":
+		deadlines(size, ms)
+	case "worlds":
+		worlds(ms)
+	case "mixed":
+		mixed(size, threads, ms)
 	default:
 		fmt.Fprintln(os.Stderr, "peers-go: no such subject:", os.Args[1])
 		os.Exit(2)

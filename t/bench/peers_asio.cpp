@@ -1,5 +1,6 @@
-// What the benchmarks do with Boost.Asio: peers-asio SUBJECT CASE SIZE THREADS LOOPS MS. It prints lines
-// "name value". A thread_pool runs the jobs, an io_context on the main thread gets their results.
+// What the benchmarks do with Boost.Asio: peers-asio SUBJECT CASE SIZE THREADS LOOPS MS. It prints
+// lines "name value". A thread_pool runs the jobs, an io_context on the main thread gets their
+// results.
 #include <algorithm>
 #include <boost/asio.hpp>
 #include <boost/version.hpp>
@@ -81,7 +82,7 @@ int main(int argc, char **argv) {
         std::printf("Boost %d.%d\n", BOOST_VERSION / 100000, BOOST_VERSION / 100 % 1000);
         return 0;
     }
-    if (std::strcmp(argv[1], "offload") != 0) {
+    if (std::strcmp(argv[1], "offload") != 0 && std::strcmp(argv[1], "scaling") != 0) {
         std::fprintf(stderr, "peers-asio: no such subject: %s\n", argv[1]);
         return 2;
     }
@@ -108,8 +109,9 @@ int main(int argc, char **argv) {
         } wanted[] = {{"p10", 0.1}, {"p25", 0.25}, {"p50", 0.5},    {"p75", 0.75},
                       {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}};
         for (const auto &p : wanted) {
-            auto at = static_cast<std::size_t>(p.part * static_cast<double>(o.latencies.size() - 1));
-            std::printf("%s %g\n", p.name, static_cast<double>(o.latencies[at]) / 1e3);
+            double last = static_cast<double>(o.latencies.size() - 1);
+            std::printf("%s %g\n", p.name,
+                        static_cast<double>(o.latencies[static_cast<std::size_t>(p.part * last)]) / 1e3);
         }
     }
     pool.join();

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the peers' programs with what is installed, runs subjects one after the other, and states each
-# figure against its target. Called by make bench, in the build folder:
+# Builds the peers' programs with what is installed, runs subjects one after the other, and states
+# each figure against its target. Called by make bench, in the build folder:
 #   run.sh --source=FOLDER --build=FOLDER --cc=COMPILER [--quick] -- OPTIONS -- SUBJECT...
 # The end is 1 when a check failed; a target that isn't met is no error.
 set -u
@@ -46,8 +46,10 @@ CXX=${CXX:-$(command -v g++ || command -v clang++ || :)}
 [ -n "$CXX" ] && build_peer peers-asio peers_asio.cpp \
     "$CXX" -std=c++17 -O2 -g -pthread -o "$build/peers-asio" "$source/peers_asio.cpp"
 command -v go >/dev/null && build_peer peers-go peers.go \
-    env GO111MODULE=off GOCACHE="$PWD/$results/go-cache" go build -o "$build/peers-go" "$source/peers.go"
-# Tokio as a distribution packages it: cargo finds the sources of crates in a folder, and asks no registry.
+    env GO111MODULE=off GOCACHE="$PWD/$results/go-cache" \
+    go build -o "$build/peers-go" "$source/peers.go"
+# Tokio as a distribution packages it: cargo finds the sources of crates in a folder, and asks no
+# registry.
 crates=/usr/share/cargo/registry
 for cargo in /usr/bin/cargo cargo; do
     command -v $cargo >/dev/null && ls -d $crates/tokio-[0-9]* >/dev/null 2>&1 || continue
@@ -66,7 +68,7 @@ for PYTHON in "${PYTHON:-python3}" /usr/bin/python3; do
 done
 command -v "$PYTHON" >/dev/null || PYTHON=python3
 export PYTHON
-cp "$source/peers.py" "$build/peers.py.new" && mv "$build/peers.py.new" "$build/peers.py"
+cp "$source/peers.py" "$build/peers-python"
 
 # ---- Subjects
 
@@ -74,8 +76,8 @@ cp "$source/peers.py" "$build/peers.py.new" && mv "$build/peers.py.new" "$build/
 failed=
 for subject; do
     echo "==== $subject"
-    "$build/$subject" --programs="$build" --targets="$results/targets" --json="$results/$subject.json" \
-        $options || failed="$failed $subject"
+    "$build/$subject" --programs="$build" --targets="$results/targets" \
+        --json="$results/$subject.json" $options || failed="$failed $subject"
     echo
 done
 
@@ -84,7 +86,8 @@ done
 awk -F '\t' '
     BEGIN { printf "%-12s  %9s  %-8s  %-6s  %s\n", "target", "figure", "wanted", "unit", "what" }
     { printf "%-12s  %9s  %-8s  %-6s  %s\n", $1, $3, $4, $5, $6; n[$1]++ }
-    END { printf "%d met, %d not met, %d not measured\n", n["met"], n["not met"], n["not measured"] }
+    END { printf "%d met, %d not met, %d not measured\n", \
+        n["met"], n["not met"], n["not measured"] }
 ' "$results/targets"
 if [ -n "$failed" ]; then
     echo "checks failed:$failed" >&2

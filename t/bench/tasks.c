@@ -1,5 +1,5 @@
-/* Tasks: what it costs to start one, to switch, to meet over a queue, to take a free mutex, and to have
- * very many of them parked. */
+/* Tasks: what it costs to start one, to switch, to meet over a queue, to take a free mutex, and
+ * to have very many of them parked. */
 #include "config.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ static inline void did(run *r, int64_t result) {
     r->count++;
 }
 
-/* ---- Ferry --------------------------------------------------------------------------------------------- */
+/* ---- Ferry ----------------------------------------------------------------------------------- */
 
 static int64_t piece_task(void *arg) {
     return bench_piece(*(uint64_t *)arg);
@@ -128,7 +128,7 @@ static int64_t lock_task(void *arg) {
     return 0;
 }
 
-/* ---- Very many ------------------------------------------------------------------------------------------- */
+/* ---- Very many ------------------------------------------------------------------------------- */
 
 static struct {
     ferry_event never;
@@ -182,7 +182,7 @@ static void in_ferry(const bench_case *what, bench_out *out) {
     BENCH_CHECK(ferry_run(fn, &(run){.what = what, .out = out}) == 0);
 }
 
-/* ---- ucontext: two contexts that give way to each other -------------------------------------------------- */
+/* ---- ucontext: two contexts that give way to each other -------------------------------------- */
 
 static ucontext_t contexts[2];
 static run *switching;
@@ -213,7 +213,7 @@ static void in_ucontext(const bench_case *what, bench_out *out) {
     repeat(&r, switch_batch, NULL);
 }
 
-/* ---- The comparison -------------------------------------------------------------------------------------- */
+/* ---- The comparison -------------------------------------------------------------------------- */
 
 int main(int argc, char **argv) {
     static const struct {
