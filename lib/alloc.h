@@ -4,11 +4,17 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 void *ferry__malloc(size_t size);
 void *ferry__calloc(size_t count, size_t size);
 void *ferry__realloc(void *block, size_t size);
 void ferry__free(void *block);
+/* memset(at, 0, size) by the C library, where the compiler would take an instruction that is slow to begin. */
+static inline void ferry__zero(void *at, size_t size) {
+    __asm__("" : "+r"(size));
+    memset(at, 0, size);
+}
 bool ferry__alloc_replaced(void); /* the program has given its own */
 
 #endif

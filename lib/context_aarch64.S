@@ -1,7 +1,8 @@
 /* The first instructions of a context on aarch64. The switch in context.h branches here with the
  * entry function in x29, its argument in x19 and the stack pointer at the top of the stack, a
  * multiple of 16. There is no caller: the unwind data says so, and debuggers and backtrace() end
- * here. */
+ * here. The entry function is branched to rather than called: it never returns, and the processor
+ * would keep the return of a call in mind, and be wrong about those of whoever runs next. */
 
     .text
     .globl ferry__context_start
@@ -15,9 +16,9 @@ ferry__context_start:
     mov x16, x29
     mov x0, x19
     mov x29, xzr
-    mov x30, xzr
-    blr x16
-    brk #1
+    adr x30, 1f
+    br x16
+1:  brk #1
     .cfi_endproc
     .size ferry__context_start, . - ferry__context_start
 

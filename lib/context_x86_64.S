@@ -1,6 +1,9 @@
 /* The first instructions of a context on x86-64. The switch in context.h jumps here with the entry
  * function in rbp, its argument in rbx and the stack pointer at the top of the stack, a multiple
- * of 16. There is no caller: the unwind data says so, and debuggers and backtrace() end here. */
+ * of 16. There is no caller: the unwind data says so, and debuggers and backtrace() end here.
+ *
+ * The entry function is jumped to, with a return address of its own making: it never returns, and the processor would keep
+ * the return of a call in mind, and be wrong about every return of whoever is switched to next. */
 
     .text
     .globl ferry__context_start
@@ -16,8 +19,11 @@ ferry__context_start:
     movq %rbp, %rax
     movq %rbx, %rdi
     xorl %ebp, %ebp
-    call *%rax
-    ud2
+    leaq 1f(%rip), %rcx
+    pushq %rcx
+    .cfi_adjust_cfa_offset 8
+    jmp *%rax
+1:  ud2
     .cfi_endproc
     .size ferry__context_start, . - ferry__context_start
 

@@ -102,11 +102,12 @@ struct ferry__ctx {
     unsigned round;           /* how often the budget was used up */
     int64_t next_deadline;    /* not later than the earliest deadline in the chain of scopes that hasn't led to
                                  a request yet, also beyond shields: members of groups out there are told */
-    bool untold;              /* a cancelled group's members may not know yet: ferry__scope_tell() */
     struct ferry_scope *top;  /* innermost open scope */
     struct ferry_scope root;  /* where a cancel of the handle lands */
     struct ferry__waiter *parked;
+    bool untold;              /* a cancelled group's members may not know yet: ferry__scope_tell() */
     bool shielded;            /* of the current wait: only a grant or its own deadline end it */
+    uint32_t listens;         /* job: the generation in which it got on scope.c's list; 0: never */
     int64_t wait_deadline;
     const char *waits_for;    /* static string */
     int64_t since;            /* loop time or clock when the wait began */
@@ -115,7 +116,6 @@ struct ferry__ctx {
     ferry_future *self;       /* the handle of the task or job */
     struct ferry__cell *inherited; /* job: the flag of the scope that it was started in */
     struct ferry__ctx *listener_next, *listener_prev; /* job: under scope.c's lock */
-    uint32_t listens;         /* job: the generation in which it got on that list; 0: never */
     struct ferry__cell *cells; /* of its open scopes: freed at the end without looking at the scopes */
     struct ferry__group_core *groups; /* group.c: open ones, innermost first */
     ferry_mutex *held;        /* mutexes that it holds */
@@ -274,19 +274,27 @@ struct ferry_future {
     uint8_t kind;            /* enum ferry__kind; fixed */
     _Atomic bool read;       /* atomic: its error was seen by somebody */
     _Atomic bool delivered;  /* atomic: the out-parameters were written */
+    bool telling;            /* under lock: done, and the list is being told */
+    bool named;              /* fixed: the name is a copy of its own */
     uint32_t generation;     /* fixed */
     int64_t result;          /* before done */
     struct ferry__detail *detail; /* before done */
     struct ferry__link *first, *last; /* under lock */
-    bool telling;            /* under lock: done, and the list is being told */
     struct ferry__member *member;     /* group.c; set before the start */
     struct ferry__origin *origin;     /* debug.c: where it was made; NULL */
-    char name[FERRY__NAME_MAX];
+    const char *name;                 /* fixed */
 };
 
 void ferry__wakes_later(struct ferry__wakes *wakes, struct ferry__link *link); /* inside a notify */
+/* All of its fields. `name` is copied (a lack of memory for that costs the name); NULL: it is called `otherwise`, a
+ * string that stays. */
 void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name, const char *otherwise);
 void ferry__future_unref(ferry_future *f);
+/* One more reference on a handle that nobody else has seen yet. */
+static inline void ferry__future_ref_new(ferry_future *f) {
+    uint32_t refs = atomic_load_explicit(&f->refs, memory_order_relaxed);
+    atomic_store_explicit(&f->refs, refs + 1, memory_order_relaxed);
+}
 /* promise.c, shield.c: the same calls as for any handle, and the end of the record. */
 int ferry__promise_cancel(ferry_future *f);
 void ferry__promise_destroy(ferry_future *f);
@@ -343,6 +351,7 @@ struct ferry__task {
     ferry__context context;  /* from here on: loop thread only, unless marked */
     struct ferry__stack *stack;
     enum ferry__task_state state;
+    _Atomic int kicked;      /* atomic: kick_item is on its way; it holds a reference */
     size_t stack_size;
     ferry_fn fn;
     void *arg;
@@ -352,7 +361,6 @@ struct ferry__task {
     struct ferry__timer timer;
     struct ferry__item wake_item;    /* woken by another thread: one grant at a time */
     struct ferry__item kick_item;
-    _Atomic int kicked;              /* atomic: kick_item is on its way; it holds a reference */
     int64_t born;
     void *starter;                   /* group.c: who waits for ferry_ready() */
 };
@@ -406,6 +414,7 @@ enum ferry__loop_state { FERRY__LOOP_OPEN, FERRY__LOOP_SOFT, FERRY__LOOP_HARD, F
 
 struct ferry_loop {
     _Atomic int refs;           /* the user's, each job's, each wake-up's on its way */
+    int spare_refs;             /* own: counted in refs, and not given to anybody at the moment */
     struct event_base *base;
     bool own_base;
     uint32_t generation;
@@ -454,6 +463,9 @@ struct ferry_loop {
 
 void ferry__loop_ref(ferry_loop *loop);
 void ferry__loop_unref(ferry_loop *loop);
+/* The same on its own thread, mostly without an atomic operation: for what comes and goes with each task. */
+void ferry__loop_ref_here(ferry_loop *loop);
+void ferry__loop_unref_here(ferry_loop *loop);
 /* Turns an own loop that nobody turns until the task has ended, or (NULL) the loop is down: 0; -EINVAL: another thread
  * turns it; errors of ferry_loop_run(). */
 int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task);

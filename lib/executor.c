@@ -18,6 +18,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -520,7 +521,7 @@ static void list_running(ferry_executor *executor) {
     long long ages[8];
     size_t listed = 0;
     for (struct ferry__job *job = executor->running; job && listed < 8; job = job->next_running) {
-        memcpy(names[listed], job->future.name, FERRY__NAME_MAX);
+        snprintf(names[listed], FERRY__NAME_MAX, "%s", job->future.name);
         ages[listed++] = (long long)((now - job->started) / FERRY__MS);
     }
     ferry__executor_unlock(executor);

@@ -29,13 +29,26 @@ static struct ferry__detail say_forked =
 static struct ferry__detail say_other =
     FERRY__STATIC_DETAIL("somebody else cancelled what was awaited");
 
+static FERRY__NOINLINE void set_name(ferry_future *f, const char *name) {
+    char *copy = ferry__record_get(FERRY__NAME_MAX);
+    if (!copy)
+        return; /* it is for people only */
+    size_t length = strnlen(name, FERRY__NAME_MAX - 1);
+    memcpy(copy, name, length);
+    copy[length] = '\0';
+    f->name = copy;
+    f->named = true;
+}
+
 void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name,
                         const char *otherwise) {
     *f = (ferry_future){.refs = 1,
                         .kind = (uint8_t)kind,
                         .generation =
                             atomic_load_explicit(&ferry__generation, memory_order_relaxed)};
-    strncpy(f->name, name ? name : otherwise, sizeof f->name - 1);
+    f->name = otherwise;
+    if (name)
+        set_name(f, name);
     ferry__debug_made(f);
 }
 
@@ -62,12 +75,19 @@ static void report_unread(const ferry_future *f) {
 }
 
 void ferry__future_unref(ferry_future *f) {
-    if (atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
+    /* Who holds the only reference needs nobody's consent. */
+    if (atomic_load_explicit(&f->refs, memory_order_acquire) != 1 &&
+        atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
         return;
-    report_unread(f);
-    ferry__debug_ended(f);
-    ferry__detail_unref(f->detail);
+    if (f->result < 0)
+        report_unread(f);
+    if (f->origin)
+        ferry__debug_ended(f);
+    if (f->detail)
+        ferry__detail_unref(f->detail);
     f->detail = NULL;
+    if (f->named)
+        ferry__record_put((void *)(uintptr_t)f->name, FERRY__NAME_MAX);
     switch ((enum ferry__kind)f->kind) {
     case FERRY__IS_TASK:
         ferry__task_destroy((struct ferry__task *)f);
@@ -146,7 +166,7 @@ bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detai
     f->result = result;
     f->detail = detail;
     f->telling = true;
-    atomic_store(&f->done, 1);
+    atomic_store_explicit(&f->done, 1, memory_order_release);
     FERRY__POINT(future_done);
     if (f->member) {
         ferry__unlock(&f->lock);
@@ -226,7 +246,9 @@ int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadl
     while (job && (flags & FERRY__OWNED) && ferry__worker_help(ctx, f, deadline))
         if (ferry__future_done(f))
             return 0;
-    struct observer o = {.link = {.notify = observed}};
+    struct observer o;
+    o.link.notify = observed;
+    o.link.after = NULL;
     ferry__waiter_init(&o.waiter, ctx);
     FERRY__POINT(future_link);
     if (!ferry__future_link(f, &o.link))

@@ -1,5 +1,11 @@
 /* A lock of one word, and sleeping on a word.
  *
+ * A lock is given up by a plain store of 0 unless somebody is known to sleep on it. A 2 that a sleeper writes just before
+ * that store is lost with it, and so is his wake-up. Mostly he finds the word changed before he sleeps, as the store
+ * arrives long before the system call has come to compare it; only when the one who unlocks is interrupted between his
+ * look and his store does he sleep: then for a nap at most, and tries again. So a sleep on a lock always has an end, and
+ * nobody pays for it who doesn't wait.
+ *
  * Where the kernel has futexes they do the sleeping. Elsewhere a small table of mutexes and condition
  * variables stands in, picked by the word's address: a wake under the bucket's mutex can't pass by a
  * sleeper that has compared the word under the same mutex. */
@@ -88,6 +94,8 @@ void ferry__futex_wake(uint32_t *word, int count) {
 }
 #endif
 
+#define NAP FERRY__MS /* for a lock that is held for a few instructions by somebody who doesn't run */
+
 static inline void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
@@ -106,9 +114,10 @@ void ferry__lock_slow(unsigned *lock) {
         relax();
     }
     while (__atomic_exchange_n(lock, 2, __ATOMIC_ACQUIRE) != 0)
-        ferry__futex_wait(lock, 2, FERRY__NEVER);
+        ferry__futex_wait(lock, 2, ferry__now() + NAP);
 }
 
 void ferry__unlock_slow(unsigned *lock) {
+    __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
     ferry__futex_wake(lock, 1);
 }

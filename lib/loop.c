@@ -15,9 +15,10 @@
  * State: OPEN -> SOFT -> HARD -> DOWN (shutdown.c). Written by the loop's thread only.
  *
  * Owners. A loop belongs to the thread that attached it, or to the one that runs it. All fields are that thread's
- * unless core.h says otherwise. Other threads send items (inbox.c). References: one for the user, one for each
- * task, job, callback and kick, one for a waker from claim to wake. ferry_loop_free() gives up the user's and closes
- * libevent's side at once; the memory goes with the last. */
+ * unless core.h says otherwise. Other threads send items (inbox.c). References: one for the user, some in reserve on the
+ * loop's own thread (so that a task costs no atomic operation), one for each task, job, callback and kick, one for a
+ * waker from claim to wake. ferry_loop_free() gives up the user's and those in reserve, and closes libevent's side at
+ * once; the memory goes with the last. */
 #include "config.h"
 
 #include <errno.h>
@@ -68,8 +69,29 @@ void ferry__loop_unref(ferry_loop *loop) {
     ferry__free(loop);
 }
 
+enum { SPARE_REFS = 64 };
+
+void ferry__loop_ref_here(ferry_loop *loop) {
+    if (loop->spare_refs == 0) {
+        atomic_fetch_add_explicit(&loop->refs, SPARE_REFS, memory_order_relaxed);
+        loop->spare_refs = SPARE_REFS;
+    }
+    loop->spare_refs--;
+}
+
+/* The user's reference is one of those that are left. */
+static void give_spare_refs(ferry_loop *loop, int keep) {
+    atomic_fetch_sub_explicit(&loop->refs, loop->spare_refs - keep, memory_order_release);
+    loop->spare_refs = keep;
+}
+
+void ferry__loop_unref_here(ferry_loop *loop) {
+    if (++loop->spare_refs > 2 * SPARE_REFS)
+        give_spare_refs(loop, SPARE_REFS);
+}
+
 bool ferry__loop_here(const ferry_loop *loop) {
-    struct ferry__thread *thread = ferry__thread_self();
+    struct ferry__thread *thread = ferry__thread_known();
     return thread && atomic_load_explicit(&loop->thread, memory_order_acquire) == thread;
 }
 
@@ -455,6 +477,7 @@ static void destroy(ferry_loop *loop) {
     free_events(loop);
     ferry__heap_fini(&loop->timers);
     ferry__stack_cache_fini(&loop->stacks);
+    give_spare_refs(loop, 0);
     ferry__loop_unref(loop);
 }
 

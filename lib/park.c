@@ -39,6 +39,16 @@ static struct ferry__thread *spare;
 static pthread_key_t key;
 static bool key_made;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+/* One word at a fixed distance from the thread's own register: every call of the library begins with it. glibc has room
+ * for such words in libraries that are loaded late, too. */
+#ifdef __GLIBC__
+__attribute__((tls_model("initial-exec")))
+#endif
+/* One word at a fixed distance from the thread's own register: every call of the library begins with it. glibc keeps room
+ * for such words in libraries that are loaded late, too. */
+#ifdef __GLIBC__
+__attribute__((tls_model("initial-exec")))
+#endif
 static _Thread_local struct ferry__thread *self;
 
 static void thread_ended(void *record) {
@@ -166,16 +176,22 @@ static bool decide(struct ferry__waiter *w, int outcome) {
 bool ferry__claim(struct ferry__waiter *w) {
     if (atomic_load_explicit(&w->outcome, memory_order_relaxed) != FERRY__WAITING)
         return false;
-    ferry_loop *loop = w->thread || ferry__loop_here(w->ctx->loop) ? NULL : w->ctx->loop;
-    if (loop)
-        ferry__loop_ref(loop);
-    w->pinned = loop;
-    w->wake_next = NULL;
     FERRY__POINT(claim_looked);
+    w->wake_next = NULL;
+    w->pinned = NULL;
+    if (w->thread)
+        return decide(w, FERRY__GRANTED);
+    ferry_loop *loop = w->ctx->loop;
+    if (ferry__loop_here(loop)) {
+        /* Who else grants needs the lock that is held here, and who cancels does it on this thread. */
+        atomic_store_explicit(&w->outcome, FERRY__GRANTED, memory_order_relaxed);
+        return true;
+    }
+    ferry__loop_ref(loop);
+    w->pinned = loop;
     if (decide(w, FERRY__GRANTED))
         return true;
-    if (loop)
-        ferry__loop_unref(loop);
+    ferry__loop_unref(loop);
     return false;
 }
 
@@ -189,9 +205,14 @@ void ferry__wake(struct ferry__waiter *w) {
         return;
     }
     ferry_loop *loop = w->pinned;
-    ferry__task_ready(ferry__container(w->ctx, struct ferry__task, ctx));
-    if (loop)
-        ferry__loop_unref(loop);
+    struct ferry__task *task = ferry__container(w->ctx, struct ferry__task, ctx);
+    if (!loop) { /* it was claimed on its loop's own thread */
+        ferry__loop_push(task->ctx.loop, task);
+        ferry__loop_need_turn(task->ctx.loop);
+        return;
+    }
+    ferry__task_ready(task);
+    ferry__loop_unref(loop);
 }
 
 void ferry__wakes_add(struct ferry__wakes *wakes, struct ferry__waiter *w) {

@@ -203,12 +203,14 @@ static void drop_cell(struct ferry__ctx *ctx, ferry_scope *scope) {
 /* ---- Contexts -------------------------------------------------------------------------------- */
 
 void ferry__ctx_init(struct ferry__ctx *ctx, enum ferry__ctx_kind kind) {
-    *ctx = (struct ferry__ctx){
-        .kind = kind,
-        .budget = BUDGET,
-        .round = 1,
-        .next_deadline = FERRY__NEVER,
-        .root = {.deadline = FERRY__NEVER, .saved = FERRY__NEVER, .state = OPEN}};
+    ferry__zero(ctx, sizeof *ctx);
+    ctx->kind = kind;
+    ctx->budget = BUDGET;
+    ctx->round = 1;
+    ctx->next_deadline = FERRY__NEVER;
+    ctx->root.deadline = FERRY__NEVER;
+    ctx->root.saved = FERRY__NEVER;
+    ctx->root.state = OPEN;
     ctx->root.ctx = ctx;
     ctx->top = &ctx->root;
 }

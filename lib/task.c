@@ -243,10 +243,13 @@ struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
     ferry__future_init(&task->future, FERRY__IS_TASK, options->name, "task");
     ferry__ctx_init(&task->ctx, FERRY__TASK);
     task->ctx.loop = loop;
-    struct ferry__ctx *starter = ferry__ctx_self();
-    task->ctx.values = starter ? ferry__values_ref(starter->values) : NULL;
+    struct ferry__thread *thread = ferry__thread_self();
+    task->ctx.values = thread ? ferry__values_ref(thread->current->values) : NULL;
     task->ctx.self = &task->future;
-    ferry__loop_ref(loop);
+    if (thread && atomic_load_explicit(&loop->thread, memory_order_acquire) == thread)
+        ferry__loop_ref_here(loop);
+    else
+        ferry__loop_ref(loop);
     task->stack = NULL;
     task->state = FERRY__TASK_NEW;
     task->stack_size = options->stack_size;
@@ -261,6 +264,7 @@ struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
 
 void ferry__task_destroy(struct ferry__task *task) {
     ferry_loop *loop = task->ctx.loop;
+    bool here = ferry__loop_here(loop);
     if (task->stack) /* it was reserved, and the task never started */
         ferry__stack_put(&loop->stacks, task->stack);
     ferry__cell_unref(task->ctx.root.cell);
@@ -268,7 +272,10 @@ void ferry__task_destroy(struct ferry__task *task) {
     ferry__error_set(&task->ctx, 0,
                      NULL); /* of what was called after its end: arg_free, the log hook */
     ferry__record_put(task, sizeof *task);
-    ferry__loop_unref(loop);
+    if (here)
+        ferry__loop_unref_here(loop);
+    else
+        ferry__loop_unref(loop);
 }
 
 static void start_run(ferry_loop *loop, struct ferry__item *item) {
@@ -294,7 +301,7 @@ static void start_drop(struct ferry__item *item) {
 
 int ferry__task_start(struct ferry__task *task) {
     ferry_loop *loop = task->ctx.loop;
-    ferry_ref(&task->future); /* the running side's */
+    ferry__future_ref_new(&task->future); /* the running side's */
     int rc;
     if (ferry__loop_here(loop)) {
         rc = ferry__loop_add(loop, task);
