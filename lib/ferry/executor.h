@@ -106,7 +106,8 @@ typedef struct ferry_job_options {
     const char *name; /* for reports; copied, cut at 31 bytes; default "job" */
 
     /* Called when the running job is cancelled, at most once, on the cancelling thread, never after fn has
-     * returned (fn's return waits for it). It must not wait and must not call Ferry, except for
+     * returned (fn's return waits for it). Also when a thread has just taken the job and is about to begin: fn
+     * isn't called then. It must not wait and must not call Ferry, except for
      * ferry_cancel() on other handles. */
     void (*interrupt)(void *arg);
     int interrupt_signal; /* > 0: sent to the job's thread on cancel, so that system calls give EINTR. The program

@@ -132,6 +132,9 @@ int support_run(const char *name, const struct CMUnitTest *tests, size_t count) 
                                         .initial_state = (void *)(uintptr_t)&tests[i]};
     }
     cmocka_set_message_output(CM_OUTPUT_TAP);
+    if (getenv("FERRY_TEST_ONLY") != NULL) {
+        cmocka_set_test_filter(getenv("FERRY_TEST_ONLY"));
+    }
     failed = _cmocka_run_group_tests(name, copies, count, NULL, NULL);
     current_name = "after the last test";
     free(copies);
@@ -166,6 +169,10 @@ bool support_check_str(const char *got, const char *wanted, const char *text, co
                got != NULL ? got : "(null)", wanted != NULL ? wanted : "(null)");
     }
     return same;
+}
+
+bool support_failing(void) {
+    return atomic_load(&failed_checks) > 0;
 }
 
 void support_skip(const char *reason) {

@@ -57,6 +57,7 @@ bool support_check_int(int64_t got, int64_t wanted, const char *got_text, const 
                        const char *file, int line);
 bool support_check_str(const char *got, const char *wanted, const char *text, const char *file,
                        int line);
+bool support_failing(void); /* whether one has failed in this test */
 
 /* Leaves the test, from its own function, as skipped. (cmocka's own skip() prints TAP that counts
  * as a failure.) */
