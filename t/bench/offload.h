@@ -11,6 +11,7 @@ enum { OFFLOAD_LATENCIES = 1 << 20 };
 
 typedef struct offload {
     const bench_case *what;
+    int ms;
     bench_span span;
     uint64_t next, count, sum;
     uint64_t *latencies, started; /* ns; of one job in flight */
@@ -30,6 +31,9 @@ void offload_run_loops(const bench_case *what, bench_out *out,
                        void (*body)(offload_part *part, void *shared), void *shared);
 void offload_part_run(offload_part *part, void (*stage)(offload *, void *), void *arg);
 const bench_case *offload_part_case(const offload_part *part);
+
+/* The time begins now, in a stage that had to prepare something. */
+void offload_start(offload *o);
 
 /* The number of the next job, unless the time is over. */
 static inline bool offload_take(offload *o, uint64_t *number) {

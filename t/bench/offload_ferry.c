@@ -16,7 +16,7 @@ typedef struct crew {
     ferry_loop *loop;
     uint64_t *numbers; /* of the callbacks: the argument of each job in flight */
     long running;
-    ferry_event ended;
+    ferry_event started, ended;
 } crew;
 
 static int64_t job(void *arg) {
@@ -35,6 +35,8 @@ static ferry_executor *pool_of(const bench_case *what) {
 static int64_t worker(void *arg) {
     crew *c = arg;
     uint64_t number;
+    c->running++;
+    BENCH_CHECK(ferry_event_wait(&c->started) == 0);
     while (offload_take(c->o, &number)) {
         int64_t rc = ferry_await(ferry_submit(c->pool, job, &number));
         BENCH_CHECK(rc >= 0);
@@ -47,8 +49,14 @@ static void task_stage(offload *o, void *arg) {
     crew *c = arg;
     c->o = o;
     ferry_future **workers = bench_alloc((size_t)o->what->size * sizeof(ferry_future *));
+    c->running = 0;
+    ferry_event_clear(&c->started);
     for (long i = 0; i < o->what->size; i++)
         workers[i] = ferry_spawn(worker, c);
+    while (c->running < o->what->size)
+        ferry_yield();
+    offload_start(o); /* the tasks are there: "spawn" measures how they come to be */
+    ferry_event_set(&c->started);
     for (long i = 0; i < o->what->size; i++)
         BENCH_CHECK(ferry_await(workers[i]) == 0);
     free(workers);

@@ -8,8 +8,13 @@
 
 enum { STRIDE = 32 };
 
+void offload_start(offload *o) {
+    bench_span_open(&o->span, o->ms, o->what->size < STRIDE ? 1 : STRIDE);
+}
+
 static void turn(offload *o, int ms, void (*stage)(offload *, void *), void *arg) {
-    bench_span_open(&o->span, ms, o->what->size < STRIDE ? 1 : STRIDE);
+    o->ms = ms;
+    offload_start(o);
     stage(o, arg);
     BENCH_CHECK(o->count == o->next); /* all that was started has come back */
 }

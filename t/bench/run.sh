@@ -1,15 +1,15 @@
 #!/bin/sh
 # Builds the peers' programs with what is installed, runs subjects one after the other, and states
 # each figure against its target. Called by make bench, in the build folder:
-#   run.sh --source=FOLDER --build=FOLDER --cc=COMPILER [--quick] -- OPTIONS -- SUBJECT...
-# The end is 1 when a check failed; a target that isn't met is no error.
+#   run.sh --source=FOLDER --build=FOLDER [--quick] -- OPTIONS -- SUBJECT...
+# The results stay in FOLDER/results, as JSON. The end is 1 when a check failed; a target that isn't
+# met is no error.
 set -u
-source= build= cc= options=
+source= build= options=
 while [ $# -gt 0 ]; do
     case $1 in
     --source=*) source=${1#*=} ;;
     --build=*) build=${1#*=} ;;
-    --cc=*) cc=${1#*=} ;;
     --quick) options=--quick ;;
     --) shift; break ;;
     *) echo "run.sh: what is $1?" >&2; exit 2 ;;
@@ -22,7 +22,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 shift
 results=$build/results
-mkdir -p "$results" || exit 1
+mkdir -p "$results" && rm -f "$results"/*.json || exit 1
 
 # ---- Peers of other languages: each is left out where it can't be built; the programs then say so.
 

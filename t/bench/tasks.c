@@ -230,7 +230,7 @@ int main(int argc, char **argv) {
     bench_side sides[] = {
         {.name = "ferry", .run = in_ferry},
         go,
-        {.name = "swapcontext", .run = in_ucontext, .version = "the C library's"}};
+        {.name = "swapcontext", .run = in_ucontext}};
     for (int pinned = 0; pinned < 2; pinned++)
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
             bench_case what = {.name = kinds[i].name,
