@@ -161,6 +161,11 @@ static bool same_case(const bench_case *a, const bench_case *b) {
     return a->pinned == b->pinned && strcmp(a->name, b->name) == 0;
 }
 
+static int rounds_of(const bench_case *what) {
+    int rounds = bench.rounds * (what->times ? what->times : 1);
+    return rounds < ROUNDS_MAX ? rounds : ROUNDS_MAX;
+}
+
 static series *find(const bench_case *what, const char *side, const char *value) {
     for (size_t i = 0; i < bench.n_series; i++) {
         series *s = &bench.series[i];
@@ -194,7 +199,7 @@ static int by_value(const void *a, const void *b) {
 static double median(const double *rounds, double *spread) {
     double sorted[ROUNDS_MAX];
     int n = 0;
-    for (int i = 0; i < bench.rounds; i++)
+    for (int i = 0; i < ROUNDS_MAX; i++)
         if (!isnan(rounds[i]))
             sorted[n++] = rounds[i];
     *spread = 0;
@@ -352,7 +357,7 @@ void bench_measure(const bench_case *what, bench_side *sides, size_t n,
         else
             remember_side(&sides[i]);
     }
-    for (int round = 0; round < bench.rounds; round++)
+    for (int round = 0; round < rounds_of(what); round++)
         for (size_t i = 0; i < n; i++) {
             /* Every other round backwards: nobody always comes after the same one. */
             bench_side *side = &sides[round % 2 ? n - 1 - i : i];
@@ -439,7 +444,7 @@ double bench_compare(const bench_case *what, const char *ferry, const char *peer
     l->ferry_median = median(f->rounds, &l->ferry_spread) * scale;
     if (p) {
         double ratios[ROUNDS_MAX];
-        for (int i = 0; i < bench.rounds; i++)
+        for (int i = 0; i < ROUNDS_MAX; i++)
             ratios[i] = f->rounds[i] / p->rounds[i];
         l->peer_median = median(p->rounds, &l->peer_spread) * scale;
         l->ratio = median(ratios, &l->ratio_spread);
@@ -553,7 +558,7 @@ static void write_json(FILE *out) {
         json_number(out, "median", middle);
         json_number(out, "spread_percent", spread);
         fprintf(out, ", \"rounds\": [");
-        for (int r = 0; r < bench.rounds; r++)
+        for (int r = 0; r < rounds_of(&s->what); r++)
             isnan(s->rounds[r]) ? fprintf(out, "%snull", r ? ", " : "")
                                 : fprintf(out, "%s%.9g", r ? ", " : "", s->rounds[r]);
         fprintf(out, "]}");

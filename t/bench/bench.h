@@ -23,6 +23,7 @@ typedef struct bench_case {
     int threads;
     int loops;
     int ms;        /* how long a measurement lasts, about */
+    int times;     /* so many times the rounds, for what varies much; 0: once */
     bool pinned;   /* to one CPU, with all its threads */
     bool no_check; /* the side gives no count and sum: it has other checks, and ends on failure */
 } bench_case;

@@ -228,9 +228,7 @@ int main(int argc, char **argv) {
     bench_side go = {.name = "Go", .program = "peers-go"};
     bench_probe(&go);
     bench_side sides[] = {
-        {.name = "ferry", .run = in_ferry},
-        go,
-        {.name = "swapcontext", .run = in_ucontext}};
+        {.name = "ferry", .run = in_ferry}, go, {.name = "swapcontext", .run = in_ucontext}};
     for (int pinned = 0; pinned < 2; pinned++)
         for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
             bench_case what = {.name = kinds[i].name,
