@@ -28,9 +28,11 @@
 #include "context.h"
 #include "lock.h"
 #include "point.h"
+#include "spin.h"
 #include "stack.h"
 
 #define FERRY__NAME_MAX 32
+#define FERRY__LINE_SIZE 64 /* bytes that processors pass to each other at once: of a cache line */
 #define FERRY__NOINLINE __attribute__((noinline))
 #define ferry__container(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
@@ -393,21 +395,26 @@ static inline struct ferry__timer *ferry__heap_first(struct ferry__heap *heap) {
 }
 
 struct ferry__inbox {
-    _Atomic(struct ferry__item *) head; /* atomic: newest first, or the closed mark */
     struct ferry__item *first;  /* loop thread: taken out, oldest first */
+    struct ferry__spin spin;    /* loop thread */
+    char apart_head[FERRY__LINE_SIZE]; /* what the loop writes all the time stands apart from what the others write */
+    _Atomic(struct ferry__item *) head; /* atomic: newest first, or the closed mark */
+    char apart[FERRY__LINE_SIZE];
     _Atomic int awake;          /* atomic: the loop will look by itself before it sleeps */
     _Atomic int waking;         /* atomic: a wake-up is on its way */
-    int fd[2];                  /* eventfd in both, or a pipe */
+    struct ferry__bell bell;
+    char apart_rest[FERRY__LINE_SIZE];
 };
 int ferry__inbox_init(struct ferry__inbox *inbox);
 void ferry__inbox_fini(struct ferry__inbox *inbox);
 bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item); /* false: closed. Any thread */
 struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox);            /* loop thread */
+bool ferry__inbox_linger(struct ferry__inbox *inbox); /* loop thread: waits for a moment, if that pays; anything there? */
 bool ferry__inbox_waits(struct ferry__inbox *inbox);                         /* something inside? */
 void ferry__inbox_doze(struct ferry__inbox *inbox);   /* from now on a put writes to the fd */
 void ferry__inbox_rouse(struct ferry__inbox *inbox);  /* the loop is awake */
 bool ferry__inbox_sleeps(struct ferry__inbox *inbox); /* the loop dozes, and nobody has woken it. Any thread */
-void ferry__inbox_empty(struct ferry__inbox *inbox);  /* the fd has become readable */
+void ferry__inbox_empty(struct ferry__inbox *inbox);  /* its bell has become readable */
 struct ferry__item *ferry__inbox_close(struct ferry__inbox *inbox); /* what is left inside, oldest first */
 
 enum ferry__loop_state { FERRY__LOOP_OPEN, FERRY__LOOP_SOFT, FERRY__LOOP_HARD, FERRY__LOOP_DOWN };

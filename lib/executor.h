@@ -12,8 +12,6 @@
 
 #include "core.h"
 
-#define FERRY__LINE_SIZE 64 /* bytes that processors pass to each other at once: of a cache line */
-
 struct ferry__worker;
 
 enum ferry__executor_kind { FERRY__POOL, FERRY__STRAND, FERRY__INLINE };

@@ -1,30 +1,24 @@
 /* A loop's inbox: how other threads hand work in.
  *
  * Any thread pushes items on a stack; the loop takes the whole stack and turns it round, so that items come
- * out in the order of the pushes. Wake-ups are counted: the fd is written only when the loop has said that it
+ * out in the order of the pushes. Wake-ups are counted: the bell is rung only when the loop has said that it
  * is about to sleep, and only by the first who comes then.
  *
  *     pusher                            loop
  *     push (read-modify-write)          awake = 0
  *     fence                             fence
  *     awake == 0 ?                      stack empty ?  no: stay awake
- *     waking was 0 ? write fd           sleep on fd
+ *     waking was 0 ? ring               sleep until it rings
  *
  * Of the two either the loop sees the item or the pusher sees that the loop dozes: each side writes, passes a
  * full barrier and then reads what the other wrote. `waking` is cleared when the loop is roused, for whatever
- * reason: a write that is still on its way then makes the fd readable later, which costs one more turn. The fd is
- * read whenever it is readable, never on the strength of `waking`.
+ * reason: a ring that is still on its way then comes later, which costs one more turn. The bell
+ * is silenced whenever it is readable, never on the strength of `waking`.
  *
- * Owners: head, awake, waking are atomic; `first` belongs to the loop's thread; fd is fixed. */
+ * Before it says so the loop may linger for a moment, as long as that pays (spin.c): it is awake meanwhile.
+ *
+ * Owners: head, awake, waking are atomic; `first` and `spin` belong to the loop's thread; the bell is fixed. */
 #include "config.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <unistd.h>
-
-#ifdef HAVE_SYS_EVENTFD_H
-#include <sys/eventfd.h>
-#endif
 
 #include "core.h"
 
@@ -35,36 +29,19 @@ int ferry__inbox_init(struct ferry__inbox *inbox) {
     atomic_init(&inbox->awake, 0);
     atomic_init(&inbox->waking, 0);
     inbox->first = NULL;
-#ifdef HAVE_SYS_EVENTFD_H
-    inbox->fd[0] = inbox->fd[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return inbox->fd[0] < 0 ? -errno : 0;
-#else
-    if (pipe(inbox->fd) < 0)
-        return -errno;
-    for (int i = 0; i < 2; i++) {
-        fcntl(inbox->fd[i], F_SETFL, fcntl(inbox->fd[i], F_GETFL) | O_NONBLOCK);
-        fcntl(inbox->fd[i], F_SETFD, FD_CLOEXEC);
-    }
-    return 0;
-#endif
+    ferry__spin_init(&inbox->spin);
+    return ferry__bell_init(&inbox->bell);
 }
 
 void ferry__inbox_fini(struct ferry__inbox *inbox) {
-    close(inbox->fd[0]);
-    if (inbox->fd[1] != inbox->fd[0])
-        close(inbox->fd[1]);
+    ferry__bell_fini(&inbox->bell);
 }
 
 static void ring(struct ferry__inbox *inbox) {
     if (atomic_load(&inbox->awake) || atomic_exchange(&inbox->waking, 1))
         return;
     FERRY__POINT(inbox_ring);
-    uint64_t one = 1;
-    ssize_t written;
-    do {
-        written = write(inbox->fd[1], &one, sizeof one);
-    } while (written < 0 && errno == EINTR);
-    /* EAGAIN: the fd is readable as it is. */
+    ferry__bell_ring(&inbox->bell);
 }
 
 bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item) {
@@ -75,9 +52,7 @@ bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item) {
         item->next = head;
     } while (!atomic_compare_exchange_weak(&inbox->head, &head, item));
     FERRY__POINT(inbox_pushed);
-    int saved = errno;
     ring(inbox);
-    errno = saved;
     return true;
 }
 
@@ -105,6 +80,17 @@ struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox) {
     return item;
 }
 
+bool ferry__inbox_linger(struct ferry__inbox *inbox) {
+    if (!ferry__spin_pays(&inbox->spin))
+        return false;
+    struct ferry__spinning s = ferry__spin_begin(&inbox->spin);
+    while (!atomic_load_explicit(&inbox->head, memory_order_relaxed) && ferry__spin_on(&s))
+        ;
+    bool waits = ferry__inbox_waits(inbox);
+    ferry__spin_end(&inbox->spin, waits);
+    return waits;
+}
+
 bool ferry__inbox_waits(struct ferry__inbox *inbox) {
     struct ferry__item *head = atomic_load(&inbox->head);
     return inbox->first || (head && head != &closed_mark);
@@ -127,11 +113,7 @@ bool ferry__inbox_sleeps(struct ferry__inbox *inbox) {
 }
 
 void ferry__inbox_empty(struct ferry__inbox *inbox) {
-    uint64_t count[8];
-    ssize_t got;
-    do {
-        got = read(inbox->fd[0], count, inbox->fd[0] == inbox->fd[1] ? sizeof count[0] : sizeof count);
-    } while ((got < 0 && errno == EINTR) || got == (ssize_t)sizeof count);
+    ferry__bell_silence(&inbox->bell);
 }
 
 struct ferry__item *ferry__inbox_close(struct ferry__inbox *inbox) {

@@ -96,14 +96,6 @@ void ferry__futex_wake(uint32_t *word, int count) {
 
 #define NAP FERRY__MS /* for a lock that is held for a few instructions by somebody who doesn't run */
 
-static inline void relax(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 void ferry__lock_slow(unsigned *lock) {
     /* The holder is a few instructions from the end, unless it was preempted: then spinning is in vain. */
     for (int i = 0; i < 100; i++) {
@@ -111,7 +103,7 @@ void ferry__lock_slow(unsigned *lock) {
         if (__atomic_load_n(lock, __ATOMIC_RELAXED) == 0 &&
             __atomic_compare_exchange_n(lock, &free, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
             return;
-        relax();
+        ferry__relax();
     }
     while (__atomic_exchange_n(lock, 2, __ATOMIC_ACQUIRE) != 0)
         ferry__futex_wait(lock, 2, ferry__now() + NAP);

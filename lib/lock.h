@@ -10,6 +10,15 @@
 void ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline);
 void ferry__futex_wake(uint32_t *word, int count);
 
+/* A few cycles in which a processor's other half may run, inside a loop that waits. */
+static inline void ferry__relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 void ferry__lock_slow(unsigned *lock);
 void ferry__unlock_slow(unsigned *lock);
 

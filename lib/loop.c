@@ -37,6 +37,7 @@
 #define ITEMS_A_SLICE 256
 #define STEPS_A_TURN 2048
 #define NS_A_TURN (2 * FERRY__MS)
+#define NS_LINGERING (FERRY__MS / 10) /* a turn that has waited for jobs ends so much later, at the latest */
 /* When only other threads could go on, whether there are any is looked at after so long, then after twice that, ... */
 #define FIRST_LOOK_MS 10
 #define LAST_LOOK_MS (24 * 3600 * 1000)
@@ -297,8 +298,13 @@ static bool turn(ferry_loop *loop) {
         loop->steps = STEPS_A_SLICE;
         ferry__loop_run_ready(loop);
         worked |= loop->steps < STEPS_A_SLICE;
-        if (!has_work(loop))
-            break;
+        if (!has_work(loop)) {
+            if (atomic_load_explicit(&loop->jobs, memory_order_relaxed) <= 0 || !ferry__inbox_linger(&loop->inbox))
+                break;
+            /* The file descriptors have waited meanwhile. */
+            if (end > loop->now + NS_LINGERING)
+                end = loop->now + NS_LINGERING;
+        }
         loop->now = ferry__now();
     }
     loop->turning = false;
@@ -411,9 +417,9 @@ static ferry_loop *loop_new(struct event_base *base) {
     errno = 0;
     loop->base = base ? base : new_base();
     if (loop->base) {
-        loop->wake_event = event_new(loop->base, loop->inbox.fd[0], EV_READ | EV_PERSIST, on_wake, loop);
+        loop->wake_event = event_new(loop->base, loop->inbox.bell.fd[0], EV_READ | EV_PERSIST, on_wake, loop);
         loop->tick_event = event_new(loop->base, -1, 0, on_tick, loop);
-        loop->keep_event = event_new(loop->base, loop->inbox.fd[0], EV_READ | EV_PERSIST, on_keep, loop);
+        loop->keep_event = event_new(loop->base, loop->inbox.bell.fd[0], EV_READ | EV_PERSIST, on_keep, loop);
         if (loop->wake_event && loop->tick_event && loop->keep_event) {
             loop->wake_event->ev_evcallback.evcb_flags |= EVLIST_INTERNAL;
             if (event_add(loop->wake_event, NULL) == 0) {

@@ -13,8 +13,8 @@
  * holds whenever the lock is free. A busy thread looks at the line, and at the door, before it goes idle, under the same
  * lock.
  *
- * The same holds for the door, though who leaves a job there doesn't take that lock. `wanted` says that nobody searches
- * and that somebody could be called. It is written under the lock, and read under the door's:
+ * The same holds for the door, though who leaves a job there doesn't take that lock. `wanted` says that nobody searches,
+ * spins or naps, and that somebody could be called. It is written under the lock, and read under the door's:
  *
  *     submitter                                thread, with the lock
  *     take the door's lock                     wanted = true
@@ -31,6 +31,13 @@
  * submitter. So it is enough that nobody changes `wanted` from false to true without a look at the door behind it, which
  * settle() does, and ferry__executor_unlock() before it opens the door again. A `wanted` that is true for too long costs
  * the submitter the other lock, nothing else.
+ *
+ * Who is idle doesn't sleep at once. The one that became idle last looks at the door for a while (spinner; spin.c), on the
+ * list like the others. And where jobs have been so short that calling a thread for every second one would cost more
+ * than they do, one of the others (napper) sleeps for a moment only, again and again as long as threads are busy and
+ * jobs go through, and takes part when one has been in the line since its nap began. As long as there is one of these
+ * nobody is called by submitters and batons: each of them is done after a bounded time, without a call, and settles
+ * then: so above, "somebody searches" includes them. When the last busy thread becomes idle, a napper counts no more.
  *
  * A worker: SEARCHING -> BUSY <-> (line) -> IDLE -> SEARCHING ... -> gone. It takes the next job, or is idle, on the list,
  * before it delivers the result of the last one: who submits from there gets the same thread again. What comes
@@ -66,10 +73,14 @@
 #include <unistd.h>
 
 #include "executor.h"
+#include "spin.h"
 
 #define THREADS_MAX 32
 #define IDLE_MS 10000
 #define STACK_SIZE ((size_t)1024 * 1024)
+#define STREAK 16          /* jobs in a row by which the pace is measured */
+#define SHORT_NS 4000      /* a pace at which waking another thread costs more than it brings */
+#define NAP_NS 50000
 #define HELP_DEPTH 32 /* a job that runs another one while it waits, and so on: bounded by the stack */
 
 enum call { NOT_CALLED, CALLED, ASLEEP }; /* CALLED: it is to look at the line */
@@ -80,6 +91,9 @@ struct ferry__worker {
     struct ferry__worker *above, *below; /* on the list of idle ones; under the lock */
     bool idle;                          /* on that list; under the lock */
     bool searching;                     /* under the lock */
+    uint64_t nap_left, nap_entered;     /* when the nap began: jobs that had left the line, that had ever been in it */
+    int64_t streak_began;               /* clock: when it had run the first job of the last few without a rest */
+    unsigned streak;                    /* jobs since; all four under the lock */
     bool counted;                       /* among the sleeping threads of the process; under the lock */
     uint32_t called;                    /* futex word: enum call */
     int helping;                        /* own: depth of jobs run while waiting */
@@ -101,6 +115,11 @@ struct pool {
     struct ferry__work *turns;   /* of strands, at work */
     size_t turns_waiting;        /* of strands, in the line */
     struct ferry__worker *idle;  /* the one that became idle last */
+    struct ferry__worker *_Atomic spinner; /* of the idle ones; also looked at without the lock. NULL */
+    struct ferry__worker *napper; /* of the idle ones. NULL */
+    size_t busy;                 /* threads that run something */
+    int64_t pace;                /* ns from one job to the next, on a thread that has had no rest */
+    struct ferry__spin spin;
     bool has_left;               /* `left` is to be joined */
     pthread_t left;
     unsigned number;             /* for the threads' names */
@@ -139,6 +158,8 @@ int ferry_executor_new(ferry_executor **out, const ferry_executor_options *optio
     pool->replacements_max = pool->threads_max;
     pool->idle_ms = IDLE_MS;
     pool->stack_size = STACK_SIZE;
+    pool->pace = FERRY__NEVER;
+    ferry__spin_init(&pool->spin);
     if (options) {
         pool->threads_max = (size_t)options->threads_max;
         pool->threads_min = (size_t)options->threads_min;
@@ -165,14 +186,19 @@ void ferry__pool_destroy(ferry_executor *executor) {
 
 void ferry__pool_forked(ferry_executor *executor) {
     struct pool *pool = pool_of(executor);
-    pool->threads = pool->leaving = pool->searching = pool->blocked = pool->lost = pool->helped = 0;
-    pool->idle = NULL;
+    pool->threads = pool->leaving = pool->searching = pool->blocked = pool->lost = pool->helped = pool->busy = 0;
+    pool->idle = pool->napper = NULL;
+    atomic_store(&pool->spinner, NULL);
     pool->turns = NULL;
     pool->turns_waiting = 0;
     pool->has_left = false;
 }
 
 /* ---- Idle threads, under the lock ----------------------------------------------------------------------- */
+
+static struct ferry__worker *spinner_of(const struct pool *pool) {
+    return atomic_load_explicit(&pool->spinner, memory_order_relaxed);
+}
 
 static void idle_add(struct pool *pool, struct ferry__worker *w) {
     w->above = NULL;
@@ -193,6 +219,10 @@ static void idle_remove(struct pool *pool, struct ferry__worker *w) {
         w->below->above = w->above;
     w->idle = false;
     pool->base.stats.idle--;
+    if (spinner_of(pool) == w)
+        atomic_store_explicit(&pool->spinner, NULL, memory_order_relaxed);
+    if (pool->napper == w)
+        pool->napper = NULL;
     if (w->counted) {
         w->counted = false;
         atomic_fetch_sub(&sleeping_threads, 1);
@@ -211,9 +241,15 @@ size_t ferry__pool_spare(const ferry_executor *executor) {
     return free > pool->turns_waiting ? free - pool->turns_waiting : 0;
 }
 
+static bool naps_while_others_work(const struct pool *pool) {
+    return pool->napper && pool->busy > 0;
+}
+
 bool ferry__pool_wants(const ferry_executor *executor) {
     const struct pool *pool = (const struct pool *)executor;
-    return !pool->searching && (pool->idle || pool->threads < limit(pool));
+    if (pool->searching || spinner_of(pool) || naps_while_others_work(pool))
+        return false;
+    return pool->idle || pool->threads < limit(pool);
 }
 
 /* Before the pool's lock is dropped, where it was taken alone: see above. */
@@ -234,7 +270,7 @@ static void settle(struct pool *pool, struct ferry__after *after) {
 /* Makes sure that somebody searches, if there is something to find and somebody to do it. */
 void ferry__pool_rouse(ferry_executor *executor, struct ferry__after *after) {
     struct pool *pool = pool_of(executor);
-    if (pool->searching || !executor->first || after->wake || after->start)
+    if (pool->searching || !executor->first || after->wake || after->start || naps_while_others_work(pool))
         return;
     struct ferry__worker *w = pool->idle;
     if (w) {
@@ -352,6 +388,13 @@ void ferry__pool_idle_out(ferry_executor *executor) {
     ferry__pool_join(executor);
 }
 
+/* Under the lock. */
+static bool executor_has_work(ferry_executor *executor) {
+    if (!executor->first && atomic_load_explicit(&executor->in_first, memory_order_relaxed))
+        ferry__executor_gather(executor);
+    return executor->first != NULL;
+}
+
 /* ---- Working -------------------------------------------------------------------------------------------- */
 
 enum step { BUSY, IDLE, LEAVE };
@@ -367,6 +410,9 @@ static enum step rest(struct pool *pool, struct ferry__worker *w) {
         return LEAVE;
     }
     idle_add(pool, w);
+    w->streak = 0;
+    if (ferry__spin_pays(&pool->spin))
+        atomic_store_explicit(&pool->spinner, w, memory_order_relaxed);
     return IDLE;
 }
 
@@ -397,24 +443,32 @@ static void found(struct pool *pool, struct ferry__worker *w, const struct ferry
         pool->lost--;
 }
 
-/* Counts the job that it has run as ended (NULL: none), and takes the first of the line; the baton is passed. */
-static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__job *ran, struct ferry__work **work) {
+/* How long jobs take here, as long as they come one after the other. Under the lock. */
+static void keep_pace(struct pool *pool, struct ferry__worker *w, int64_t now) {
+    if (w->streak++ % STREAK != 0)
+        return;
+    if (w->streak > 1)
+        pool->pace = (now - w->streak_began) / STREAK;
+    w->streak_began = now;
+}
+
+/* Counts the job that it has run as ended (NULL: none), and takes the first of the line; the baton is passed. Called with
+ * the lock held, returns without. */
+static enum step look_locked(struct pool *pool, struct ferry__worker *w, struct ferry__job *ran, struct ferry__work **work) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
-    FERRY__POINT(worker_look);
-    ferry__lock(&executor->lock);
     if (ran) {
         ferry__executor_ended(executor, ran);
         found(pool, w, ran);
+        pool->busy--;
     }
     if (w->searching)
         pool->searching = 0;
     w->searching = false;
     enum step step = BUSY;
-    if (!executor->first && atomic_load_explicit(&executor->in_first, memory_order_relaxed))
-        ferry__executor_gather(executor);
+    bool some = executor_has_work(executor);
     *work = executor->first;
-    if (!*work) {
+    if (!some) {
         step = rest(pool, w);
     } else if (surplus(pool)) {
         pool->leaving++;
@@ -424,21 +478,32 @@ static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__
         pool->turns_waiting--;
         turn_begins(pool, *work);
     } else {
-        ferry__executor_began(executor, ferry__executor_take(executor, *work));
+        struct ferry__job *job = ferry__executor_take(executor, *work);
+        ferry__executor_began(executor, job);
+        keep_pace(pool, w, job->started);
         if (executor->wait_first) {
             ferry__lock(&executor->in_lock);
             ferry__executor_admit_all(executor, &after);
             ferry__unlock(&executor->in_lock);
         }
     }
+    if (step == BUSY)
+        pool->busy++;
     settle(pool, &after);
     ferry__unlock(&executor->lock);
     ferry__executor_after(executor, &after);
     return step;
 }
 
+static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__job *ran, struct ferry__work **work) {
+    FERRY__POINT(worker_look);
+    ferry__lock(&pool->base.lock);
+    return look_locked(pool, w, ran, work);
+}
+
 /* After a job, under both locks. Whoever goes on with the line keeps others from being woken for it. */
 static enum step go_on(struct pool *pool, struct ferry__worker *w) {
+    pool->busy--;
     if (!pool->base.first)
         return rest(pool, w);
     if (!pool->searching) {
@@ -520,9 +585,116 @@ static enum step run(struct pool *pool, struct ferry__worker *w, struct ferry__w
     return step == BUSY ? look(pool, w, NULL, work) : step;
 }
 
-/* False: nobody called for idle_ms, and it is off the list. */
-static bool sleep_until_called(struct pool *pool, struct ferry__worker *w) {
+enum waking { WAS_CALLED, HAS_FOUND, IS_BORED }; /* HAS_FOUND: with the lock held */
+
+/* True: it was called. */
+static bool take_call(struct ferry__worker *w) {
+    if (__atomic_load_n(&w->called, __ATOMIC_ACQUIRE) != CALLED)
+        return false;
+    __atomic_store_n(&w->called, NOT_CALLED, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* False: it was called meanwhile, and is no longer on the list; the call is a few instructions away. Returns with the
+ * lock held otherwise. */
+static bool lock_if_idle(struct pool *pool, struct ferry__worker *w) {
+    ferry__lock(&pool->base.lock);
+    if (w->idle)
+        return true;
+    ferry__unlock(&pool->base.lock);
+    return false;
+}
+
+static void unlock_settled(struct pool *pool) {
+    struct ferry__after after = {0};
+    settle(pool, &after);
+    ferry__unlock(&pool->base.lock);
+    ferry__executor_after(&pool->base, &after);
+}
+
+/* Looks at the door for a while; whoever becomes idle later does that instead. */
+static bool spin(struct pool *pool, struct ferry__worker *w, enum waking *waking) {
     ferry_executor *executor = &pool->base;
+    bool called = false, some = false;
+    for (struct ferry__spinning s = ferry__spin_begin(&pool->spin); spinner_of(pool) == w && ferry__spin_on(&s);) {
+        called = take_call(w);
+        some = atomic_load_explicit(&executor->in_first, memory_order_relaxed) != NULL;
+        if (called || some)
+            break;
+    }
+    if (called) {
+        *waking = WAS_CALLED;
+        return true;
+    }
+    FERRY__POINT(worker_spun);
+    if (!lock_if_idle(pool, w))
+        return false;
+    if (spinner_of(pool) == w)
+        ferry__spin_end(&pool->spin, some);
+    some = some && executor_has_work(executor);
+    if (some) {
+        idle_remove(pool, w);
+        *waking = HAS_FOUND;
+        return true;
+    }
+    if (spinner_of(pool) == w)
+        atomic_store_explicit(&pool->spinner, NULL, memory_order_relaxed);
+    unlock_settled(pool);
+    return false;
+}
+
+/* Where jobs are so short that one thread may do them all a wake-up for each second one would cost more than they do.
+ * So one idle thread sleeps for a moment only, as long as others work, and nobody is called meanwhile; it takes part when
+ * a job has been in the line all that time. */
+static bool nap(struct pool *pool, struct ferry__worker *w, enum waking *waking) {
+    ferry_executor *executor = &pool->base;
+    if (!lock_if_idle(pool, w))
+        return false;
+    if (pool->napper || pool->busy == 0 || pool->pace > SHORT_NS) {
+        ferry__unlock(&executor->lock);
+        return false;
+    }
+    pool->napper = w;
+    for (;;) {
+        w->nap_left = atomic_load_explicit(&executor->left, memory_order_relaxed);
+        w->nap_entered = w->nap_left + executor->stats.queued;
+        unlock_settled(pool);
+        uint32_t call = NOT_CALLED;
+        if (__atomic_compare_exchange_n(&w->called, &call, ASLEEP, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            FERRY__POINT(worker_nap);
+            ferry__futex_wait(&w->called, ASLEEP, ferry__now() + NAP_NS);
+            call = ASLEEP;
+            __atomic_compare_exchange_n(&w->called, &call, NOT_CALLED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+        }
+        if (take_call(w)) {
+            *waking = WAS_CALLED;
+            return true;
+        }
+        if (!lock_if_idle(pool, w))
+            return false;
+        bool some = executor_has_work(executor);
+        uint64_t left = atomic_load_explicit(&executor->left, memory_order_relaxed);
+        if (some && left < w->nap_entered) {
+            idle_remove(pool, w);
+            pool->pace = FERRY__NEVER; /* until it has been measured again */
+            *waking = HAS_FOUND;
+            return true;
+        }
+        if (pool->busy == 0 || left - w->nap_left < STREAK || pool->pace > SHORT_NS)
+            break;
+    }
+    pool->napper = NULL;
+    unlock_settled(pool);
+    return false;
+}
+
+static enum waking wait_idle(struct pool *pool, struct ferry__worker *w) {
+    ferry_executor *executor = &pool->base;
+    enum waking waking;
+    if (spinner_of(pool) == w && spin(pool, w, &waking))
+        return waking;
+    if (nap(pool, w, &waking))
+        return waking;
     ferry__lock(&executor->lock);
     if (w->idle) {
         w->counted = true;
@@ -548,11 +720,11 @@ static bool sleep_until_called(struct pool *pool, struct ferry__worker *w) {
         }
         ferry__unlock(&executor->lock);
         if (bored)
-            return false;
+            return IS_BORED;
         until = ferry__deadline(pool->idle_ms);
     }
     __atomic_store_n(&w->called, NOT_CALLED, __ATOMIC_RELAXED);
-    return true;
+    return WAS_CALLED;
 }
 
 static void leave(struct pool *pool, struct ferry__worker *w) {
@@ -600,12 +772,14 @@ static void *worker(void *arg) {
     struct ferry__work *work = NULL;
     enum step step = look(pool, &w, NULL, &work);
     while (step != LEAVE) {
-        if (step == BUSY)
+        if (step == BUSY) {
             step = run(pool, &w, &work, thread);
-        else if (sleep_until_called(pool, &w))
-            step = look(pool, &w, NULL, &work);
-        else
+            continue;
+        }
+        enum waking waking = wait_idle(pool, &w);
+        if (waking == IS_BORED)
             break;
+        step = waking == HAS_FOUND ? look_locked(pool, &w, NULL, &work) : look(pool, &w, NULL, &work);
     }
     thread->worker = NULL;
     leave(pool, &w);
