@@ -466,6 +466,8 @@ struct ferry_loop {
     bool hurried;                  /* a shutdown, also one to come, waits for nothing more */
     _Atomic bool unshielded;       /* shields hold no longer, but for the task that runs the shutdown */
     bool deadlocked;               /* this run found that nothing could wake its tasks */
+    unsigned streams_lock;         /* guards streams and their links */
+    ferry_stream *streams;         /* made here and not yet closed */
 };
 
 void ferry__loop_ref(ferry_loop *loop);
@@ -541,6 +543,10 @@ int ferry__mutex_handed(ferry_mutex *mutex, const struct ferry__waiter *w);
 
 /* rwlock.c: whoever held these to write has ended. */
 void ferry__rwlock_orphan(struct ferry__ctx *ctx);
+
+/* stream.c: stops the streams that were made on the loop and aren't closed, and waits until their producers have ended or
+ * `deadline` has passed. Returns how many jobs are left; they are logged. */
+size_t ferry__streams_end(ferry_loop *loop, struct ferry__ctx *ctx, int64_t deadline);
 
 /* report.c: who waits for what, one line a task, to the log. */
 void ferry__loop_report(ferry_loop *loop, const char *why);

@@ -78,9 +78,9 @@ void ferry__executor_unref(ferry_executor *executor) {
         ferry__free(executor);
 }
 
-static void check_fork(ferry_executor *executor) {
+void ferry__executor_check_fork(ferry_executor *executor) {
     if (executor->kind == FERRY__STRAND) /* it may be younger than its pool */
-        check_fork(ferry__strand_pool(executor));
+        ferry__executor_check_fork(ferry__strand_pool(executor));
     uint32_t now = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
     if (atomic_load_explicit(&executor->generation, memory_order_relaxed) == now)
         return;
@@ -431,25 +431,33 @@ static void submit(ferry_executor *executor, struct ferry__job *job, struct ferr
         ferry__job_finish(job, refused);
 }
 
+void ferry__job_submit(struct ferry__job *job, struct ferry__ctx *ctx) {
+    if (job->home) {
+        atomic_fetch_add(&job->home->jobs, 1);
+        atomic_store_explicit(&job->counted, true, memory_order_relaxed);
+    }
+    if (job->executor->kind == FERRY__INLINE)
+        ferry__inline_submit(job->executor, job, ferry__thread_self());
+    else
+        submit(job->executor, job, ctx);
+}
+
 ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *arg,
                                    const ferry_job_options *options, struct ferry__member *member) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx || (!executor && !(executor = ferry_executor_default())))
         return NULL;
-    check_fork(executor);
+    ferry__executor_check_fork(executor);
     struct ferry__job *job = ferry__job_new(executor, fn, arg, options, ctx, member);
     if (!job)
         return NULL;
-    struct ferry__thread *thread = ferry__thread_self();
     if (!fn) {
         ferry__job_finish(job, (struct ferry__job_end){-EINVAL, NULL});
     } else if (ferry__scope_look(ctx, ctx->next_deadline == FERRY__NEVER ? 0 : ferry__now())) {
         ferry__scope_tell(ctx);
         ferry__job_finish(job, (struct ferry__job_end){-ECANCELED, &say_cancelled});
-    } else if (executor->kind == FERRY__INLINE) {
-        ferry__inline_submit(executor, job, thread);
     } else {
-        submit(executor, job, ctx);
+        ferry__job_submit(job, ctx);
     }
     return &job->future;
 }
@@ -492,7 +500,7 @@ static void cancel_all(ferry_executor *executor) {
 int ferry_executor_close(ferry_executor *executor, int mode) {
     if (!executor || mode < FERRY_CLOSE_DRAIN || mode > FERRY_CLOSE_CANCEL)
         return (int)ferry_fail(-EINVAL, "no executor, or an unknown way to close it (%d)", mode);
-    check_fork(executor);
+    ferry__executor_check_fork(executor);
     struct ferry__wakes wakes = {0};
     ferry__executor_lock(executor);
     __atomic_store_n(&executor->closed, true, __ATOMIC_RELAXED);
@@ -604,7 +612,7 @@ void ferry_executor_get_stats(ferry_executor *executor, ferry_executor_stats *st
     memset(stats, 0, sizeof *stats);
     if (!executor && !(executor = ferry_executor_default()))
         return;
-    check_fork(executor);
+    ferry__executor_check_fork(executor);
     ferry__executor_lock(executor);
     *stats = executor->stats;
     ferry__executor_unlock(executor);

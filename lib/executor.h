@@ -101,6 +101,8 @@ void ferry__executor_after(ferry_executor *executor, struct ferry__after *after)
 /* executor.c */
 void ferry__executor_init(ferry_executor *executor, enum ferry__executor_kind kind,
                           const ferry_executor_options *options, const char *name);
+/* In the child of a fork: the executor's threads and jobs are the parent's, and it begins anew. Before its use. */
+void ferry__executor_check_fork(ferry_executor *executor);
 int ferry__executor_check(const ferry_executor_options *options);
 void ferry__executor_ref(ferry_executor *executor);
 void ferry__executor_unref(ferry_executor *executor);
@@ -130,6 +132,9 @@ extern struct ferry__detail ferry__say_closed, ferry__say_no_thread;
 size_t ferry__executor_join(ferry_executor *executor, struct ferry__ctx *ctx, int64_t deadline);
 /* Gives up a loop's own executor: closes it and waits until its idle threads are gone. */
 void ferry__executor_dismiss(ferry_executor *executor);
+
+/* Hands a new job over; it ends at once when the executor doesn't take it. May suspend or block, as ferry_submit(). */
+void ferry__job_submit(struct ferry__job *job, struct ferry__ctx *ctx);
 
 /* job.c */
 struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *arg,
@@ -184,6 +189,7 @@ struct ferry__job *ferry__strand_begin(struct ferry__work *turn);               
 bool ferry__strand_end(struct ferry__work *turn, struct ferry__job *job);        /* no lock; see there */
 void ferry__strand_fail(struct ferry__work *turn, struct ferry__job_end end);    /* no lock */
 bool ferry__strand_ended(const ferry_executor *strand);
+size_t ferry__strand_width(const ferry_executor *strand);         /* fixed */
 ferry_executor *ferry__strand_pool(const ferry_executor *strand); /* fixed */
 void ferry__strand_forked(ferry_executor *strand);                /* no lock: alone in the child */
 void ferry__strand_destroy(ferry_executor *strand);

@@ -27,6 +27,7 @@
 #include <ferry/scope.h>
 #include <ferry/semaphore.h>
 #include <ferry/signal.h>
+#include <ferry/stream.h>
 #include <ferry/task.h>
 
 #endif

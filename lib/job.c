@@ -14,7 +14,8 @@
  * References on the handle: the user's; the running side's, until fn has ended (also of an abandoned job); the
  * patience timer's. The record goes with the last; then arg_free runs, on the home loop's thread where there is one.
  *
- * counted: the home loop counts it as its own until it has ended or was abandoned, whichever comes first. */
+ * counted: the home loop counts it as its own from the submit until it has ended or was abandoned, whichever comes
+ * first. */
 #include "config.h"
 
 #include <errno.h>
@@ -65,11 +66,8 @@ struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *a
     job->values = ferry__values_ref(ctx->values);
     job->deadline = ferry__scope_deadline(ctx);
     job->home = ferry__loop_of(ctx);
-    if (job->home) {
+    if (job->home)
         ferry__loop_ref(job->home);
-        atomic_fetch_add(&job->home->jobs, 1);
-        atomic_store_explicit(&job->counted, true, memory_order_relaxed);
-    }
     return job;
 }
 

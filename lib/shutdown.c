@@ -112,6 +112,7 @@ static int64_t shut_down(void *arg) {
     size_t left = loop->n_tasks - 1;
     if (left > 0)
         ferry__loop_report(loop, "shutdown: these tasks don't end and are left behind");
+    left += ferry__streams_end(loop, ctx, end);
     tell_jobs(loop);
     left += wait_for_jobs(loop, ctx, end);
     /* Callbacks of what has ended are in the inbox by now; nothing new is taken but what is on its way. */

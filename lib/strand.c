@@ -60,6 +60,10 @@ int ferry_strand_new(ferry_executor **out, ferry_executor *pool, const ferry_exe
     return 0;
 }
 
+size_t ferry__strand_width(const ferry_executor *strand) {
+    return ((const struct strand *)strand)->width;
+}
+
 ferry_executor *ferry__strand_pool(const ferry_executor *strand) {
     return ((const struct strand *)strand)->pool;
 }

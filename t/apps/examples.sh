@@ -22,6 +22,9 @@ if [ -x "$top_builddir/apps/examples/sqlite" ]; then
     ok "sqlite: an error says what and where" says sqlite '^again: UNIQUE constraint failed: town.name'
     ok "sqlite: a deadline ends an endless statement" says sqlite '^an endless one: Connection timed out$'
 fi
+ok "stream: a job's lines come to a task, as many as it wants" \
+    says stream '^/etc/passwd: [1-9][0-9]* lines; of them seen again: 1$'
+ok "stream: an error comes as well" says stream "^cannot open '/nowhere/at/all': No such file"
 ok "threads: tasks and threads share a mutex" says threads '^balance: 4000 of 4000$'
 ok "timeout: a polite call stops" says timeout '^a polite call: Connection timed out$'
 ok "timeout: a deaf one keeps its result" says timeout '^a deaf call, waited for all the same: 7$'
