@@ -21,6 +21,7 @@ static bench_side sides[] = {
     {.name = "uvloop", .program = "peers-python", .option = "uvloop", .most = 1024},
     {.name = "plain C, signal", .run = offload_plain_signal},
     {.name = "plain C, batch", .run = offload_plain_batch},
+    {.name = "two threads, futex", .run = offload_plain_futex, .most = 1},
 };
 enum { SIDES = sizeof sides / sizeof *sides };
 
@@ -101,6 +102,7 @@ int main(int argc, char **argv) {
             if (sizes[i] == 1) {
                 compare(&what, "p50", 1, "us, p50", true);
                 compare(&what, "p99", 1, "us, p99", false);
+                bench_compare(&what, "two threads, futex", "libuv", "p50", 1, "us, p50: the limit");
             }
         }
     return bench_end();

@@ -59,6 +59,7 @@ void offload_ferry_spawn(const bench_case *what, bench_out *out);
 void offload_ferry_callback(const bench_case *what, bench_out *out);
 void offload_ferry_loops(const bench_case *what, bench_out *out);
 void offload_plain_signal(const bench_case *what, bench_out *out);
+void offload_plain_futex(const bench_case *what, bench_out *out);
 void offload_plain_batch(const bench_case *what, bench_out *out);
 #ifdef BENCH_UV
 void offload_uv(const bench_case *what, bench_out *out);

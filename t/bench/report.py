@@ -213,7 +213,8 @@ def offload_part(result, doc):
     sides = sides_of(result)
     out = ("## Offloading\n\nNo-op jobs from a loop to 4 threads and back, with so many in flight. *ferry task* is "
            "so many tasks that await one job after the other, *ferry spawn* a new task for every job, *ferry "
-           "callback* a libevent program with a callback for every job. In brackets: pinned to one CPU.\n\n")
+           "callback* a libevent program with a callback for every job; *two threads, futex* is the least that a "
+           "round trip between sleeping threads takes. In brackets: pinned to one CPU.\n\n")
     ticks = [(size, f"{size:,}") for size in sizes]
 
     def points(value, scale, cpus):
@@ -236,6 +237,11 @@ def offload_part(result, doc):
         ["", "p50", "p90", "p99", "p99.9"],
         [[side] + [two(*[figure(result, side, value, cpus, size=1) for cpus, _ in BOTH])
                    for value in ("p50", "p90", "p99", "p99.9")] for side in sides]) + "\n"
+    limits = [line for line in result["lines"] if line["unit"].endswith("the limit")]
+    if limits:
+        out += ("Where threads sleep, the limit for a ratio to libuv's p50 is that of *two threads, futex*: "
+                + " and ".join(f"{number(line['ratio'])} {'pinned' if line['cpus'] == 'one' else 'with all CPUs'}"
+                               for line in limits) + ".\n\n")
     return out
 
 
