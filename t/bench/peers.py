@@ -25,7 +25,8 @@ class Offload:
 
     async def worker(self):
         loop = asyncio.get_running_loop()
-        while time.monotonic() < self.end:
+        over = False
+        while not over:
             number = self.next
             self.next += 1
             started = time.monotonic_ns()
@@ -34,6 +35,7 @@ class Offload:
                 self.latencies.append(time.monotonic_ns() - started)
             self.count += 1
             self.sum += result
+            over = time.monotonic() >= self.end
 
     async def stage(self, ms):
         self.next = self.count = self.sum = 0

@@ -145,14 +145,14 @@ class Plot:
                 places = [(self.x(x), self.y(y)) for x, y in points]
                 out.append(f'<polyline class="c{i}{bold}" points="'
                            + " ".join(f"{x:.1f},{y:.1f}" for x, y in places) + '"/>')
-                out += [self.mark(MARKS[(i + i // len(COLORS)) % 4], x, y, f"c{i}") for x, y in places]
+                out += [self.mark(MARKS[(i + 2 * (i // len(COLORS))) % 4], x, y, f"c{i}") for x, y in places]
             out.append("</g>")
         at = self.left + len(self.panels) * (self.width + self.gap)
         for i, side in enumerate(sides):
             y = self.top + 10 + i * 20
             bold = " bold" if side.startswith("ferry") else ""
             out.append(f'<polyline class="c{i}{bold}" points="{at},{y} {at + 28},{y}"/>')
-            out.append(self.mark(MARKS[(i + i // len(COLORS)) % 4], at + 14, y, f"c{i}"))
+            out.append(self.mark(MARKS[(i + 2 * (i // len(COLORS))) % 4], at + 14, y, f"c{i}"))
             out.append(f'<text x="{at + 36}" y="{y + 4}">{escape(side)}</text>')
         return "\n".join(out + ["</svg>", ""])
 
@@ -168,12 +168,13 @@ def whole_powers(values):
 
 
 def draw(doc, name, title, x_label, y_label, x_ticks, panels):
-    """Panels: (name, {side: [(x, y)]}); points without a figure are left out."""
+    """Panels: (name, {side: [(x, y)]}); points without a figure are left out, and
+    lines of a single point."""
     kept, values = [], []
     for panel, lines in panels:
         lines = {side: [(x, y) for x, y in points if y and math.isfinite(y) and y > 0]
                  for side, points in lines.items()}
-        lines = {side: points for side, points in lines.items() if points}
+        lines = {side: points for side, points in lines.items() if len(points) > 1}
         if lines:
             kept.append((panel, lines))
             values += [y for points in lines.values() for _, y in points]
