@@ -23,6 +23,19 @@
  *
  * unfinished counts the items that were put and for which nobody has called task_done() yet.
  *
+ * The door. While a FIFO queue whose items have no size holds a few items, puts leave theirs at the
+ * door, under a lock of its own, and gets take what is inside under the queue's: the two sides don't
+ * meet. A get that finds nothing inside fetches all that is at the door. So, with both locks free:
+ *
+ *     the door is open  =>  nobody waits, to put or to get or to look, and no side has ended
+ *     used + items at the door + places free at the door  <=  capacity
+ *     an item at the door was put after every item inside
+ *
+ * It is opened by a put that finds some items inside and nobody waiting, with the places that are
+ * free then, and shut (what is there comes in) by all that has to know exactly: a put that finds no
+ * place there, a get that would have to wait, the end of a side. Items at the door aren't counted in
+ * `unfinished` yet. Lock order: the queue's > the door's.
+ *
  * Items lie in places that never move: blocks, each as large as all before it, made outside of the
  * lock when they are first needed. FIFO and LIFO chain the places; those that are free are chained
  * as well. A priority queue uses them by number, as a heap. */
@@ -96,7 +109,7 @@ static void free_blocks(struct ferry__store *store) {
 static struct ferry__place *unused_place(struct ferry__store *store) {
     struct ferry__place *place = store->spare;
     if (place)
-        store->spare = place->next;
+        store->spare = place->next; /* spare_last stays: it is looked at only while there are any */
     else
         place = place_at(store, store->touched++);
     return place;
@@ -150,6 +163,8 @@ static void *chain_pop(struct ferry__store *store) {
     store->first = place->next;
     store->used--;
     store->bytes -= place->size;
+    if (!store->spare)
+        store->spare_last = place;
     place->next = store->spare;
     store->spare = place;
     return place->item;
@@ -207,6 +222,122 @@ static void admit(ferry_queue *queue, struct ferry__wakes *wakes) {
             ferry__wakes_add(wakes, w);
         }
     }
+}
+
+/* ---- The door -------------------------------------------------------------------------------- */
+
+enum { OPEN_FROM = 8, FRESH_PLACES = 256 };
+
+/* Under both locks: what is at the door comes in. */
+static void let_in(ferry_queue *queue) {
+    struct ferry__store *store = &queue->store;
+    struct ferry__door *door = &queue->door;
+    if (door->n == 0)
+        return;
+    if (store->first)
+        store->last->next = door->first;
+    else
+        store->first = door->first;
+    store->last = door->last;
+    store->used += door->n;
+    queue->unfinished += door->n;
+    door->first = NULL;
+    door->n = 0;
+}
+
+/* Under both locks: the places that are free inside go to the door; there are `left` then. */
+static void give_places(ferry_queue *queue, size_t left) {
+    struct ferry__store *store = &queue->store;
+    struct ferry__door *door = &queue->door;
+    if (store->spare) {
+        if (door->left > 0)
+            store->spare_last->next = door->free;
+        else
+            door->free_last = store->spare_last;
+        door->free = store->spare;
+        store->spare = NULL;
+    }
+    __atomic_store_n(&door->left, left, __ATOMIC_RELAXED);
+}
+
+/* Under the lock: from here on everything is inside, and comes in by the lock. */
+static void shut_door(ferry_queue *queue) {
+    struct ferry__store *store = &queue->store;
+    struct ferry__door *door = &queue->door;
+    if (!queue->door_open)
+        return;
+    ferry__lock(&door->lock);
+    queue->door_open = false;
+    let_in(queue);
+    if (door->left > 0) {
+        if (store->spare)
+            door->free_last->next = store->spare;
+        else
+            store->spare_last = door->free_last;
+        store->spare = door->free;
+        __atomic_store_n(&door->left, 0, __ATOMIC_RELAXED);
+    }
+    ferry__unlock(&door->lock);
+}
+
+/* Under the lock, with the door shut and nobody waiting. All places touched are used or spare; with a
+ * putter waiting none would be. */
+static void open_door(ferry_queue *queue) {
+    struct ferry__store *store = &queue->store;
+    if (queue->order != FERRY_FIFO || queue->item_size || store->used < OPEN_FROM)
+        return;
+    for (size_t n = store->touched - store->used; n < FRESH_PLACES && store->touched < store->room;
+         n++) {
+        struct ferry__place *place = place_at(store, store->touched++);
+        if (!store->spare)
+            store->spare_last = place;
+        place->next = store->spare;
+        store->spare = place;
+    }
+    if (!store->spare)
+        return;
+    ferry__lock(&queue->door.lock);
+    queue->door_open = true;
+    give_places(queue, store->touched - store->used);
+    ferry__unlock(&queue->door.lock);
+}
+
+/* Under the lock, with nothing inside: fetches what is at the door, and leaves it open unless there
+ * is nothing. */
+static void fetch_from_door(ferry_queue *queue) {
+    struct ferry__door *door = &queue->door;
+    if (!queue->door_open)
+        return;
+    ferry__lock(&door->lock);
+    let_in(queue);
+    give_places(queue, queue->store.touched - queue->store.used);
+    ferry__unlock(&door->lock);
+    if (queue->store.used == 0)
+        shut_door(queue);
+}
+
+static bool put_at_door(ferry_queue *queue, void *item) {
+    struct ferry__door *door = &queue->door;
+    if (__atomic_load_n(&door->left, __ATOMIC_RELAXED) == 0)
+        return false;
+    FERRY__POINT(queue_door);
+    ferry__lock(&door->lock);
+    bool open = door->left > 0;
+    if (open) {
+        struct ferry__place *place = door->free;
+        door->free = place->next;
+        __atomic_store_n(&door->left, door->left - 1, __ATOMIC_RELAXED);
+        place->item = item;
+        place->size = 0;
+        place->next = NULL;
+        if (door->n++ == 0)
+            door->first = place;
+        else
+            door->last->next = place;
+        door->last = place;
+    }
+    ferry__unlock(&door->lock);
+    return open;
 }
 
 static size_t size_of(const ferry_queue *queue, const void *item) {
@@ -271,6 +402,7 @@ int ferry_queue_free(ferry_queue *queue) {
         return 0;
     ferry__lock(&queue->lock);
     bool waited = queue->put_first || queue->get_first || queue->join_first;
+    shut_door(queue);
     ferry__unlock(&queue->lock);
     if (waited)
         return ferry__refuse(-EBUSY, &say_waited);
@@ -306,6 +438,7 @@ static void show(ferry_queue *queue, struct ferry__wakes *wakes) {
 
 bool ferry__queue_arm(ferry_queue *queue, struct ferry__waiter *w) {
     ferry__lock(&queue->lock);
+    shut_door(queue);
     bool empty = queue->store.used == 0 && queue->get_code == 0 &&
                  !ferry__line_head(&queue->put_first, &queue->put_last);
     if (empty)
@@ -325,12 +458,14 @@ void ferry__queue_disarm(ferry_queue *queue) {
  * returns with it held, so that the caller can join the line. */
 static int offer(ferry_queue *queue, void *item, size_t size, struct ferry__wakes *wakes) {
     ferry__lock(&queue->lock);
+    shut_door(queue);
     while (!queue->put_code && queue->store.used == queue->store.room && fits(queue, size)) {
         size_t room = queue->store.room;
         ferry__unlock(&queue->lock);
         FERRY__POINT(queue_grow);
         int rc = grow(queue, room);
         ferry__lock(&queue->lock);
+        shut_door(queue);
         if (rc != 0 && queue->store.room == room && queue->store.used == room)
             return rc;
     }
@@ -347,6 +482,7 @@ static int offer(ferry_queue *queue, void *item, size_t size, struct ferry__wake
         return -EAGAIN;
     push(queue, item, size);
     show(queue, wakes);
+    open_door(queue);
     return 0;
 }
 
@@ -380,6 +516,8 @@ int ferry_queue_put_for(ferry_queue *queue, void *item, int64_t ms) {
     int rc = ferry__enter(ctx);
     if (rc != 0)
         return rc;
+    if (put_at_door(queue, item))
+        return 0;
     size_t size = size_of(queue, item);
     const struct ferry__queue_words *words = queue->words;
     struct ferry__wakes wakes = {0};
@@ -402,6 +540,8 @@ int ferry_queue_put(ferry_queue *queue, void *item) {
 }
 
 int ferry_queue_try_put(ferry_queue *queue, void *item) {
+    if (put_at_door(queue, item))
+        return 0;
     const struct ferry__queue_words *words = queue->words;
     struct ferry__wakes wakes = {0};
     int rc = offer(queue, item, size_of(queue, item), &wakes);
@@ -415,6 +555,8 @@ int ferry_queue_try_put(ferry_queue *queue, void *item) {
  * offer(). */
 static int fetch(ferry_queue *queue, void **item, struct ferry__wakes *wakes) {
     ferry__lock(&queue->lock);
+    if (queue->store.used == 0)
+        fetch_from_door(queue);
     if (queue->store.used > 0) {
         *item = pop(queue);
         admit(queue, wakes);
@@ -474,6 +616,8 @@ int ferry_queue_task_done(ferry_queue *queue) {
     struct ferry__wakes wakes = {0};
     int rc = -EINVAL;
     ferry__lock(&queue->lock);
+    if (queue->unfinished <= 1)
+        shut_door(queue); /* there may be more of them there */
     if (queue->unfinished > 0) {
         rc = 0;
         if (--queue->unfinished == 0)
@@ -492,6 +636,7 @@ int ferry_queue_join(ferry_queue *queue) {
     if (rc != 0)
         return rc;
     ferry__lock(&queue->lock);
+    shut_door(queue);
     if (queue->unfinished == 0) {
         ferry__unlock(&queue->lock);
         return 0;
@@ -520,6 +665,7 @@ void ferry__queue_end(ferry_queue *queue, int put_code, int get_code, bool disca
     int order = queue->order;
     void (*item_free)(void *item) = queue->item_free;
     ferry__lock(&queue->lock);
+    shut_door(queue);
     if (end_side(&queue->put_code, put_code))
         ferry__line_claim_all(&queue->put_first, &queue->put_last, put_code, &wakes);
     if (end_side(&queue->get_code, get_code)) {
@@ -542,7 +688,9 @@ void ferry__queue_end(ferry_queue *queue, int put_code, int get_code, bool disca
 
 size_t ferry_queue_length(ferry_queue *queue) {
     ferry__lock(&queue->lock);
-    size_t length = queue->store.used;
+    ferry__lock(&queue->door.lock);
+    size_t length = queue->store.used + queue->door.n;
+    ferry__unlock(&queue->door.lock);
     ferry__unlock(&queue->lock);
     return length;
 }

@@ -21,8 +21,18 @@ struct ferry__store {
     size_t bytes;                      /* the sum of their sizes */
     struct ferry__place *first, *last; /* FIFO, LIFO: the items */
     struct ferry__place *spare;        /* FIFO, LIFO: places that were used before and are free */
+    struct ferry__place *spare_last;   /* while there are any */
     size_t touched;                    /* FIFO, LIFO: places below this number have been used */
     uint64_t turns;                    /* priority */
+};
+
+/* Where a plain FIFO queue with a few items inside takes more of them, without the queue's lock. */
+struct ferry__door {
+    unsigned lock;               /* guards what follows; taken with the queue's lock held, or alone */
+    size_t left;                 /* written atomically: how many places are free here */
+    struct ferry__place *free, *free_last;
+    struct ferry__place *first, *last; /* items, in order */
+    size_t n;
 };
 
 struct ferry_queue {
@@ -46,6 +56,9 @@ struct ferry_queue {
     void *put_first, *put_last;   /* who waits to put; item: what; value: its size */
     void *get_first, *get_last;   /* who waits to get; item: what it got */
     void *join_first, *join_last; /* who waits until nothing is unfinished */
+    bool door_open;               /* written with the door's lock held as well */
+    char apart[64];               /* who puts and who gets don't write to the same cache line */
+    struct ferry__door door;
 };
 
 /* ferry_queue_new() that also knows capacity 0, a rendezvous: an item goes from a put straight to a
