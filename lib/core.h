@@ -301,7 +301,7 @@ static inline void ferry__future_ref_new(ferry_future *f) {
 int ferry__promise_cancel(ferry_future *f);
 void ferry__promise_destroy(ferry_future *f);
 int ferry__shield_cancel(ferry_future *f);
-void ferry__shield_destroy(ferry_future *f);
+ferry_future *ferry__shield_destroy(ferry_future *f); /* returns what it shielded: a reference to give back */
 /* Whose result a handle that is done has: that of what it shields, through any number of shields. */
 ferry_future *ferry__shield_source(ferry_future *f);
 /* A future that is done from birth; NULL when out of memory. Takes over `detail`. */
@@ -417,7 +417,7 @@ bool ferry__inbox_sleeps(struct ferry__inbox *inbox); /* the loop dozes, and nob
 void ferry__inbox_empty(struct ferry__inbox *inbox);  /* its bell has become readable */
 struct ferry__item *ferry__inbox_close(struct ferry__inbox *inbox); /* what is left inside, oldest first */
 
-enum ferry__loop_state { FERRY__LOOP_OPEN, FERRY__LOOP_SOFT, FERRY__LOOP_HARD, FERRY__LOOP_DOWN };
+enum ferry__loop_state { FERRY__LOOP_OPEN, FERRY__LOOP_SOFT, FERRY__LOOP_HARD, FERRY__LOOP_LAST, FERRY__LOOP_DOWN };
 
 struct ferry_loop {
     _Atomic int refs;           /* the user's, each job's, each wake-up's on its way */
@@ -435,6 +435,7 @@ struct ferry_loop {
     _Atomic int state;          /* enum ferry__loop_state; written by the loop thread */
     bool turning;               /* inside a turn */
     bool own_run;               /* inside ferry_loop_run() */
+    bool ends_itself;           /* of ferry_run(), which shuts it down after the run: nobody else turns it; fixed */
     bool tick_armed;            /* attached: a turn is due at once */
     int64_t tick_at;            /* what tick_event is armed for; FERRY__NEVER: not */
     bool probing;               /* it is, to see whether anything can still happen: it may come for nothing */
@@ -451,7 +452,7 @@ struct ferry_loop {
     size_t n_tasks;
     size_t n_fds;               /* tasks that wait for an fd */
     _Atomic long callbacks;     /* registered by ferry_then(), not yet run; keeps the base busy */
-    _Atomic int entering;       /* atomic: threads in ferry__loop_accept() */
+    _Atomic int entering;       /* atomic: threads that look at the state, and hand something in if it lets them */
     struct ferry__item recount_item; /* makes the loop see a new callback */
     _Atomic int recounting;          /* atomic: recount_item is on its way; it holds a reference */
     _Atomic long jobs;          /* submitted from here, not yet ended (or given up) */
@@ -475,14 +476,11 @@ void ferry__loop_unref(ferry_loop *loop);
 /* The same on its own thread, mostly without an atomic operation: for what comes and goes with each task. */
 void ferry__loop_ref_here(ferry_loop *loop);
 void ferry__loop_unref_here(ferry_loop *loop);
-/* Turns an own loop that nobody turns until the task has ended, or (NULL) the loop is down: 0; -EINVAL: another thread
- * turns it; errors of ferry_loop_run(). */
-int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task);
+/* Turns an own loop that nobody runs until `task` has ended; NULL: until it is down, and the task that has shut it down has
+ * ended too, which is asked to stop. 0; else, as ferry_loop_run(), why that can't be. */
+int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task, bool hurry);
 void ferry__loop_hurry(ferry_loop *loop);        /* shutdown.c: no shields and no patience any more; loop thread */
 bool ferry__shutdown_prepare(ferry_loop *loop); /* shutdown.c: from then on it needs no memory */
-/* Of an own loop that nobody runs, whose shutdown was begun in a run that is over: turns until the task that does it has
- * ended. Returns 0, or as ferry_loop_run() why that can't be. */
-int64_t ferry__loop_see_through(ferry_loop *loop, bool hurry);
 /* shutdown.c: ferry_loop_shutdown() after the run; one that is under way already keeps its grace. */
 int ferry__shutdown_after_run(ferry_loop *loop, int64_t grace_ms);
 void ferry__loop_leave_behind(ferry_loop *loop); /* ferry_loop_free() that goes as far as what is left allows */

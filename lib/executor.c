@@ -120,12 +120,14 @@ ferry_executor *ferry_executor_default(void) {
     ferry_executor *fresh;
     if (ferry_executor_new(&fresh, NULL) < 0)
         return NULL;
-    if (loop && atomic_load(&loop->state) == FERRY__LOOP_DOWN) /* nobody would shut it down */
+    if (!atomic_compare_exchange_strong(place, &executor, fresh)) {
+        ferry_executor_free(fresh);
+        return executor;
+    }
+    /* Now, that a shutdown that comes later sees it. */
+    if (loop && atomic_load(&loop->state) == FERRY__LOOP_DOWN)
         ferry_executor_close(fresh, FERRY_CLOSE_DRAIN);
-    if (atomic_compare_exchange_strong(place, &executor, fresh))
-        return fresh;
-    ferry_executor_free(fresh);
-    return executor;
+    return fresh;
 }
 
 /* The process's own pool goes with the process; its idle threads are sent home first, so that a tool that looks

@@ -26,6 +26,8 @@ static struct ferry__detail say_self =
 static struct ferry__detail say_forked =
     FERRY__STATIC_DETAIL("the handle belongs to the parent process: fork() copies no threads; "
                          "start the operation again in the child");
+static struct ferry__detail say_down =
+    FERRY__STATIC_DETAIL("the loop was shut down: a callback would never be called");
 static struct ferry__detail say_other =
     FERRY__STATIC_DETAIL("somebody else cancelled what was awaited");
 
@@ -74,11 +76,10 @@ static void report_unread(const ferry_future *f) {
                ferry__detail_words(f->detail, f->result));
 }
 
-void ferry__future_unref(ferry_future *f) {
-    /* Who holds the only reference needs nobody's consent. */
-    if (atomic_load_explicit(&f->refs, memory_order_acquire) != 1 &&
-        atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
-        return;
+/* The last reference is gone. The next one to give back, if it held one; a loop in ferry__future_unref() rather
+ * than recursion, since shields of shields may be a long chain. */
+static ferry_future *destroy(ferry_future *f) {
+    ferry_future *next = NULL;
     if (f->result < 0)
         report_unread(f);
     if (f->origin)
@@ -99,12 +100,23 @@ void ferry__future_unref(ferry_future *f) {
         ferry__promise_destroy(f);
         break;
     case FERRY__IS_SHIELD:
-        ferry__shield_destroy(f);
+        next = ferry__shield_destroy(f);
         break;
     case FERRY__IS_FIXED:
         ferry__record_put(f, sizeof *f);
         break;
     }
+    return next;
+}
+
+void ferry__future_unref(ferry_future *f) {
+    do {
+        /* Who holds the only reference needs nobody's consent. */
+        if (atomic_load_explicit(&f->refs, memory_order_acquire) != 1 &&
+            atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
+            return;
+        f = destroy(f);
+    } while (f);
 }
 
 ferry_future *ferry_ref(ferry_future *f) {
@@ -489,12 +501,19 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
         return (int)ferry_fail(-EINVAL,
                                loop ? "ferry_then() without a function"
                                     : "ferry_then() without a loop: there is no current one here");
-    if (atomic_load(&loop->state) == FERRY__LOOP_DOWN)
-        return (int)ferry_fail(FERRY_ECLOSED,
-                               "the loop was shut down: a callback would never be called");
+    if (atomic_load(&loop->state) >= FERRY__LOOP_LAST)
+        return (int)ferry__error_say(ctx, FERRY_ECLOSED, &say_down);
     struct callback *c = ferry__record_get(sizeof *c);
     if (!c)
         return (int)ferry__error_say(ctx, -ENOMEM, NULL);
+    /* A shutdown says first that it takes no more and looks at `entering` then: what isn't refused is called. */
+    atomic_fetch_add(&loop->entering, 1);
+    FERRY__POINT(then_entering);
+    if (atomic_load(&loop->state) >= FERRY__LOOP_LAST) {
+        atomic_fetch_sub(&loop->entering, 1);
+        ferry__record_put(c, sizeof *c);
+        return (int)ferry__error_say(ctx, FERRY_ECLOSED, &say_down);
+    }
     *c = (struct callback){.link = {.notify = callback_notify, .after = callback_due},
                            .item = {.run = callback_run, .drop = callback_drop},
                            .future = ferry_ref(f),
@@ -506,5 +525,6 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
     ferry__loop_expect(loop);
     if (!add_link(f, &c->link, true))
         callback_due(&c->link, f);
+    atomic_fetch_sub(&loop->entering, 1);
     return 0;
 }

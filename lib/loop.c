@@ -167,8 +167,11 @@ bool ferry__loop_send(ferry_loop *loop, struct ferry__item *item) {
     return ferry__inbox_put(&loop->inbox, item);
 }
 
-/* A shutdown writes the state and then looks at `entering`: it sees whoever has seen the loop open. */
+/* A shutdown writes the state and then looks at `entering`: it sees whoever has seen the loop open. The first look at the
+ * state is for those who come again and again: they don't hold up the shutdown. */
 bool ferry__loop_accept(ferry_loop *loop, struct ferry__item *item) {
+    if (atomic_load(&loop->state) != FERRY__LOOP_OPEN)
+        return false;
     atomic_fetch_add(&loop->entering, 1);
     FERRY__POINT(loop_entering);
     bool taken = atomic_load(&loop->state) == FERRY__LOOP_OPEN && ferry__loop_send(loop, item);
@@ -646,16 +649,30 @@ static int64_t run_main_task(ferry_loop *loop, struct ferry__ctx *ctx,
     return rc;
 }
 
-int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task) {
+int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task, bool hurry) {
     struct ferry__thread *thread = ferry__thread_self();
     int64_t rc = thread ? take_loop(loop, thread) : -ENOMEM;
     if (rc < 0)
-        return rc == FERRY_ECLOSED ? 0 : rc;
+        return rc;
+    if (!task && (task = loop->spared))
+        ferry__task_cancel(task); /* a shield keeps this from the shutdown that it is at */
+    if (task)
+        ferry_ref(&task->future);
+    if (hurry)
+        ferry__loop_hurry(loop);
     loop->own_run = true;
     ferry__context_adopt(&loop->context);
     rc = turn_until_done(loop, task, false);
     ferry__context_release(&loop->context);
     loop->own_run = false;
+    if (rc == -EDEADLK)
+        ferry__error_say(thread->current, rc, &say_deadlock);
+    if (task)
+        ferry__future_unref(&task->future);
+    if (loop->main_task && ferry__future_done(&loop->main_task->future)) { /* of a run that was stopped */
+        ferry__future_unref(&loop->main_task->future);
+        loop->main_task = NULL;
+    }
     update_keep(loop);
     ferry__loop_unbind(loop);
     return rc;
@@ -671,7 +688,7 @@ static int64_t give_loop_back(ferry_loop *loop, int64_t rc) {
     if (ends_for_others(loop)) {
         struct ferry__ctx *ctx = ferry__ctx_self();
         struct ferry__detail *detail = rc < 0 ? ferry__error_take(ctx, rc) : NULL;
-        ferry__loop_serve(loop, NULL);
+        ferry__loop_serve(loop, NULL, false);
         if (rc < 0)
             ferry__error_set(ctx, rc, detail);
     }
@@ -715,27 +732,6 @@ int64_t ferry_loop_run(ferry_loop *loop, ferry_fn fn, void *arg) {
             ferry__future_unref(&task->future);
     }
     return give_loop_back(loop, rc < 0 ? rc : run_main_task(loop, ctx, NULL, true));
-}
-
-int64_t ferry__loop_see_through(ferry_loop *loop, bool hurry) {
-    struct ferry__thread *thread = ferry__thread_self();
-    int64_t rc = thread ? take_loop(loop, thread) : -ENOMEM;
-    if (rc < 0)
-        return rc;
-    struct ferry__task *stopped = loop->main_task;
-    loop->main_task = loop->spared;
-    ferry_ref(&loop->spared->future);
-    /* A shield keeps this from its shutdown. But a task that called for it may have more to do, and isn't waited for. */
-    ferry__task_cancel(loop->spared);
-    if (hurry)
-        ferry__loop_hurry(loop);
-    rc = run_main_task(loop, thread->current, NULL, false);
-    bool ended = !loop->main_task;
-    if (stopped && ferry__future_done(&stopped->future))
-        ferry__future_unref(&stopped->future);
-    else if (ended)
-        loop->main_task = stopped;
-    return give_loop_back(loop, ended ? 0 : rc);
 }
 
 void ferry_loop_stop(ferry_loop *loop) {

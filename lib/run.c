@@ -83,6 +83,7 @@ int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options)
     if (!loop)
         return ferry_fail(errno ? -errno : -ENOMEM, "the event loop can't be made: %s",
                           ferry_strerror(errno ? -errno : -ENOMEM));
+    loop->ends_itself = true;
     ferry_task_options first = {.name = "main",
                                 .stack_size = options->stack_size ? options->stack_size : MAIN_STACK};
     struct ferry__task *task = ferry__task_new(loop, fn, arg, &first);

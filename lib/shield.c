@@ -5,6 +5,9 @@
  *     inner ends       notify -> after: the shield ends as inner did
  *     it is cancelled  the link is taken back: the shield ends as cancelled
  *
+ * Shields of shields end one after the other, on whatever thread the innermost operation ends: a chain of them is a
+ * queue of that thread's, no recursion.
+ *
  * References: the link holds one on the shield, until either has happened; the shield one on
  * inner, until it is freed. So the result, and what an await delivers, can be taken from inner,
  * and its error counts as read when the shield's was. A shield's own error is never reported as
@@ -26,10 +29,32 @@ static void inner_ended(struct ferry__link *link, ferry_future *inner, struct fe
     ferry__wakes_later(wakes, link); /* not here: this is inside inner's lock */
 }
 
-static void follow(struct ferry__link *link, ferry_future *inner) {
-    struct shield *s = ferry__container(link, struct shield, link);
-    ferry__future_complete(&s->future, inner->result, NULL); /* the words are taken from inner */
+static void end(struct shield *s) {
+    ferry__future_complete(&s->future, s->inner->result, NULL); /* the words are taken from inner */
     ferry__future_unref(&s->future);
+}
+
+/* Those whose inner operations have ended; on the stack of the first follow(). */
+static _Thread_local struct ferry__link **following;
+
+static void follow(struct ferry__link *link, ferry_future *inner) {
+    (void)inner;
+    link->next = NULL;
+    if (following) { /* end() has led here */
+        *following = link;
+        following = &link->next;
+        return;
+    }
+    struct ferry__link *first = NULL;
+    following = &first;
+    do {
+        end(ferry__container(link, struct shield, link));
+        link = first;
+        first = link ? link->next : NULL;
+        if (!first)
+            following = &first;
+    } while (link);
+    following = NULL;
 }
 
 ferry_future *ferry_shield(ferry_future *inner) {
@@ -42,7 +67,7 @@ ferry_future *ferry_shield(ferry_future *inner) {
     s->inner = ferry_ref(inner);
     ferry_ref(&s->future); /* the link's */
     if (!ferry__future_link(inner, &s->link))
-        follow(&s->link, inner);
+        end(s);
     return &s->future;
 }
 
@@ -61,10 +86,11 @@ ferry_future *ferry__shield_source(ferry_future *f) {
     return f;
 }
 
-void ferry__shield_destroy(ferry_future *f) {
+ferry_future *ferry__shield_destroy(ferry_future *f) {
     struct shield *s = (struct shield *)f;
     if (atomic_load(&f->read) && f->result != -ECANCELED)
         atomic_store(&s->inner->read, true);
-    ferry__future_unref(s->inner);
+    ferry_future *inner = s->inner;
     ferry__record_put(s, sizeof *s);
+    return inner;
 }

@@ -1,17 +1,23 @@
 /* The orderly end of a loop: soft, then hard, then a report.
  *
- *     OPEN --shutdown--> SOFT    nothing new is taken; every task is cancelled, shields still hold
+ *     OPEN --shutdown--> SOFT    no new work is taken; every task is cancelled, shields still hold
  *          --grace is over--> HARD   shields hold no longer; jobs of the loop's own executor are told to stop
- *          --as long again--> DOWN    what is left is reported by name and age, and left behind
+ *          --as long again--> LAST    what is left is reported by name and age, and left behind; callbacks of what has
+ *                                     ended are called, and no new ones are taken
+ *          --none is left--> DOWN
  *
  * A task of the loop itself runs it (the spared one), so that everything goes on turning meanwhile. It waits inside a
  * scope of its own, a shield, `patience`: a request to hurry cancels that, and nothing is waited for any more. Whoever
  * is ready still gets to run as long as that leads to ends of tasks: what only has to unwind needs no time.
  *
+ * When it is over the spared task is cancelled in its turn, and its shields don't hold, unless it is the first one of a run, which ends with it:
+ * else nobody would. The library's own have nothing more to wait for.
+ *
  * `quiet` is its waiter for the end of the last other task. Loop thread only. */
 #include "config.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #include <event2/event.h>
 
@@ -26,6 +32,7 @@ static struct ferry__detail say_under_way = FERRY__STATIC_DETAIL("the loop is be
 struct request {
     ferry_loop *loop;
     int64_t grace_ms;
+    bool patient; /* it doesn't hurry one that is under way */
 };
 
 static int state_of(const ferry_loop *loop) {
@@ -83,12 +90,19 @@ static size_t wait_for_jobs(ferry_loop *loop, struct ferry__ctx *ctx, int64_t de
     return executor ? ferry__executor_join(executor, ctx, deadline) : 0;
 }
 
+/* Until nobody hands anything in any more, or for so many steps. */
+static void run_inbox(ferry_loop *loop, int steps) {
+    while (steps-- > 0 && (atomic_load(&loop->entering) > 0 || ferry__inbox_waits(&loop->inbox)))
+        ferry__task_yield(loop->spared);
+    FERRY__POINT(shutdown_inbox_run);
+}
+
 static int64_t shut_down(void *arg) {
     struct request *request = arg;
     ferry_loop *loop = request->loop;
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (state_of(loop) != FERRY__LOOP_OPEN) {
-        if (state_of(loop) != FERRY__LOOP_DOWN)
+        if (state_of(loop) != FERRY__LOOP_DOWN && !request->patient)
             hurry(loop);
         return ferry__error_say(ctx, -EINPROGRESS, &say_under_way);
     }
@@ -115,9 +129,11 @@ static int64_t shut_down(void *arg) {
     left += ferry__streams_end(loop, ctx, end);
     tell_jobs(loop);
     left += wait_for_jobs(loop, ctx, end);
-    /* Callbacks of what has ended are in the inbox by now; nothing new is taken but what is on its way. */
-    while (atomic_load(&loop->entering) > 0 || ferry__inbox_waits(&loop->inbox))
-        ferry__task_yield(loop->spared);
+    /* Callbacks of what has ended are in the inbox by now, and may add others. Then nothing new is taken but what is on
+     * its way, else somebody who never stops adding would keep the loop for ever. */
+    run_inbox(loop, LAST_STEPS);
+    atomic_store(&loop->state, FERRY__LOOP_LAST);
+    run_inbox(loop, INT_MAX);
     loop->left_behind = left;
     FERRY__POINT(shutdown_down);
     atomic_store(&loop->state, FERRY__LOOP_DOWN);
@@ -125,6 +141,11 @@ static int64_t shut_down(void *arg) {
     loop->patience = NULL;
     loop->spared = NULL;
     ferry_scope_close(&patience, 0);
+    struct ferry__task *self = ferry__container(ctx, struct ferry__task, ctx);
+    if (self != loop->main_task) {
+        ferry__task_cancel(self);
+        drop_shields(loop);
+    }
     return (int64_t)left;
 }
 
@@ -166,21 +187,21 @@ static int request_hurry(ferry_loop *loop) {
     return (int)ferry_fail(-EINPROGRESS, "%s", say_under_way.text);
 }
 
-/* The loop is being shut down already. When nobody turns it any more, this call does, until that is over. */
-static int join(ferry_loop *loop, bool in_a_hurry) {
-    FERRY__POINT(shutdown_join);
-    if (loop->own_base && !atomic_load(&loop->thread)) {
-        int64_t rc = ferry__loop_see_through(loop, in_a_hurry);
-        if (rc == 0)
-            return (int)loop->left_behind;
-        if (rc != -EINVAL) /* else another thread runs it since */
-            return rc == FERRY_ECLOSED ? 0 : (int)rc;
-    }
-    return request_hurry(loop);
+/* Whether a thread that wants the end of the loop has to turn it for that. */
+static bool nobody_runs(const ferry_loop *loop) {
+    return loop->own_base && !loop->ends_itself && !atomic_load(&((ferry_loop *)loop)->thread);
 }
 
-int ferry__shutdown_after_run(ferry_loop *loop, int64_t grace_ms) {
-    return state_of(loop) == FERRY__LOOP_OPEN ? ferry_loop_shutdown(loop, grace_ms) : join(loop, false);
+static int see_through(ferry_loop *loop, bool hurry) {
+    int64_t rc = ferry__loop_serve(loop, NULL, hurry);
+    return rc == 0 ? (int)loop->left_behind : rc == FERRY_ECLOSED ? 0 : (int)rc;
+}
+
+/* The loop is being shut down already. When nobody turns it any more, this call does, until that is over. */
+static int join(ferry_loop *loop) {
+    FERRY__POINT(shutdown_join);
+    int rc = nobody_runs(loop) ? see_through(loop, true) : -EINVAL;
+    return rc == -EINVAL ? request_hurry(loop) : rc; /* another thread runs it, or does since */
 }
 
 /* Whether the program's base is in the middle of a pass: then this is one of its callbacks. libevent can't be asked
@@ -212,9 +233,9 @@ static int64_t turn_attached(ferry_loop *loop, struct ferry__ctx *ctx, ferry_fut
 /* Counted in `awaited`. When the loop isn't turned any more since it was asked to shut down, this does it. */
 static int64_t await_elsewhere(ferry_loop *loop, ferry_future *task) {
     FERRY__POINT(shutdown_elsewhere);
-    if (loop->own_base && !atomic_load(&loop->thread) && !ferry_done(task)) {
-        int64_t rc = ferry__loop_serve(loop, (struct ferry__task *)task);
-        if (rc < 0 && rc != -EINVAL) {
+    if (nobody_runs(loop) && !ferry_done(task)) {
+        int64_t rc = ferry__loop_serve(loop, (struct ferry__task *)task, false);
+        if (rc < 0 && rc != -EINVAL && rc != FERRY_ECLOSED) {
             ferry_detach(task);
             return rc;
         }
@@ -251,6 +272,13 @@ static int run_shutdown(ferry_loop *loop, struct request *request) {
     return rc;
 }
 
+int ferry__shutdown_after_run(ferry_loop *loop, int64_t grace_ms) {
+    FERRY__POINT(shutdown_after_run);
+    struct request request = {loop, grace_ms, true};
+    int rc = state_of(loop) == FERRY__LOOP_OPEN ? run_shutdown(loop, &request) : -EINPROGRESS;
+    return rc == -EINPROGRESS ? see_through(loop, false) : rc;
+}
+
 int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx)
@@ -259,18 +287,18 @@ int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms) {
         return (int)ferry_fail(-EINVAL, "no loop to shut down");
     if (loop->generation != atomic_load(&ferry__generation))
         return (int)ferry__error_say(ctx, FERRY_EFORKED, &say_parent);
-    struct request request = {loop, grace_ms};
+    struct request request = {loop, grace_ms, false};
     if (state_of(loop) == FERRY__LOOP_DOWN)
         return 0;
     if (ctx->kind == FERRY__TASK && ctx->loop == loop)
         return (int)shut_down(&request);
     if (state_of(loop) != FERRY__LOOP_OPEN)
-        return join(loop, true);
+        return join(loop);
     bool here = ferry__loop_here(loop);
-    if (!here && !atomic_load(&loop->thread)) {
+    if (!here && nobody_runs(loop)) {
         int rc = run_shutdown(loop, &request);
         if (rc == -EINPROGRESS)
-            return join(loop, true);
+            return join(loop);
         if (rc != -EINVAL) /* else another thread runs it since */
             return rc;
     }
@@ -278,21 +306,26 @@ int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms) {
     bool inside = here && (loop->turning || loop->own_run || in_a_pass(loop->base));
     inside |= ctx->kind == FERRY__JOB && ctx->loop == loop;
     bool elsewhere = !inside && !here;
+    FERRY__POINT(shutdown_asked);
+    ferry__loop_ref(loop); /* who runs it may give it back as soon as it is down */
     atomic_fetch_add(&loop->awaited, elsewhere);
     ferry_future *task = spawn_shutdown(loop, &request, inside ? shut_down_detached : shut_down);
     if (!task) {
         atomic_fetch_sub(&loop->awaited, elsewhere);
+        ferry__loop_unref(loop);
         return -ENOMEM;
     }
     if (inside) {
         ferry_detach(task);
+        ferry__loop_unref(loop);
         return (int)ferry__error_say(ctx, -EINPROGRESS, &say_under_way);
     }
     int rc = (int)(here ? turn_attached(loop, ctx, task) : await_elsewhere(loop, task));
     atomic_fetch_sub(&loop->awaited, elsewhere);
-    if (rc != FERRY_ECLOSED)
-        return rc;
-    return state_of(loop) == FERRY__LOOP_DOWN ? 0 : request_hurry(loop); /* somebody else was quicker */
+    if (rc == FERRY_ECLOSED) /* somebody else was quicker */
+        rc = state_of(loop) == FERRY__LOOP_DOWN ? 0 : request_hurry(loop);
+    ferry__loop_unref(loop);
+    return rc;
 }
 
 void ferry__loop_hurry(ferry_loop *loop) {

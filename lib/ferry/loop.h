@@ -38,8 +38,11 @@ FERRY_API ferry_loop *ferry_loop_new(void);
 
 /* A loop on the program's own base, which the program goes on dispatching itself; it must outlive the loop.
  * Call it on the thread that dispatches. The base needs no evthread locks. Ferry keeps the base busy (so
- * that event_base_dispatch() doesn't return) as long as tasks or callbacks are outstanding. NULL with errno
- * set on failure. */
+ * that event_base_dispatch() doesn't return) as long as tasks or callbacks are outstanding.
+ * A program that dispatches again and again, each time until nothing is outstanding: what other threads hand in
+ * between two dispatches doesn't keep the next one from returning at once, before it is seen. Let that see it first,
+ * with event_base_loop(base, EVLOOP_NONBLOCK | EVLOOP_NO_EXIT_ON_EMPTY), or keep something outstanding all
+ * the while: a task that waits, an event of the program's. NULL with errno set on failure. */
 FERRY_API ferry_loop *ferry_loop_attach(struct event_base *base);
 
 /* The base that the loop stands on, for events of the program's own; NULL for NULL. Loop thread only. */
@@ -64,11 +67,11 @@ FERRY_API void ferry_loop_stop(ferry_loop *loop);
  * others), the loop turns until they have ended or `grace_ms` are over; then shields stop counting, and what
  * still hasn't ended after as long again is logged by name and age. The loop's own executor
  * is ended likewise, and callbacks that are due are called. A second call hurries the first one: nothing more is
- * waited for.
+ * waited for. A task that calls it is cancelled in its turn when all that is over, unless it is the first one of a run.
  * Returns the number of tasks and jobs that were left behind (0: none, also when it was shut down before);
  * -EINPROGRESS in a callback on the loop's own thread or in one of its jobs (the shutdown goes on by itself), or for
  * a second call; -EDEADLK in a task or callback of another loop when nobody runs this one; -EINVAL for NULL;
- * FERRY_EFORKED; -ENOMEM. Suspends or blocks. Any thread. */
+ * FERRY_EFORKED; -ENOMEM. Suspends or blocks. Any thread; not in a signal handler (signal.h says what to do there). */
 FERRY_API int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms);
 
 /* Gives the loop back. Callbacks of handles that outlive a shutdown are dropped (they are logged when the handle ends).

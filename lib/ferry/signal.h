@@ -6,6 +6,11 @@
 
 FERRY_BEGIN_DECLS
 
+/* Inside a signal handler no function of Ferry may be called: they take locks and memory. What a signal is to lead to is
+ * done by a task or thread that waits for it here, by ferry_run() (SIGINT, SIGTERM), or in a signal event of libevent,
+ * whose callback runs on the loop like any other. A program that must have a handler of its own writes to an eventfd or
+ * a pipe there, which a task waits for with ferry_poll(). */
+
 /* Waits until the process gets `signo`. The first call for a signal takes it over from its default action or
  * handler, until ferry_signal_restore(): signals that come between two waits are counted, and the next wait returns at
  * once (several that come before anybody waits may be one, as signals are). Every waiter gets it.

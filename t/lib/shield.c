@@ -245,6 +245,52 @@ TASK_TEST(shields_of_shields) {
     return 0;
 }
 
+/* Nothing about a chain is done by recursion: it fits in a small stack. */
+static int64_t a_chain_ends(void *arg) {
+    enum { LEVELS = 100000 };
+    ferry_future *inner, *outermost;
+    bool cancel = arg != NULL;
+    ferry_promise *p = ferry_promise_new(&inner, NULL);
+    ferry_future *first = ferry_shield(inner);
+    outermost = first;
+    ferry_future *beside = NULL; /* a second branch */
+    for (int i = 1; i < LEVELS; i++) {
+        ferry_future *next = ferry_shield(outermost);
+        if (!CHECK(next != NULL))
+            return -ENOMEM;
+        if (i == LEVELS / 2)
+            beside = ferry_shield(outermost);
+        if (outermost != first)
+            ferry_detach(outermost); /* the next one holds it */
+        outermost = next;
+    }
+    if (cancel)
+        CHECK_INT(ferry_cancel(first), FERRY_CANCEL_ASKED);
+    else
+        CHECK_INT(ferry_promise_set(p, 6), 0);
+    CHECK(ferry_done(outermost) && ferry_done(beside));
+    int64_t result = ferry_await(outermost); /* and with it goes half of the chain */
+    CHECK_INT(ferry_await(beside), result);
+    ferry_detach(first);
+    if (cancel)
+        CHECK_INT(ferry_promise_set(p, 6), 0); /* it was left alone */
+    ferry_promise_drop(p);
+    CHECK_INT(ferry_await(inner), 6);
+    return result;
+}
+
+static int64_t run_chain(void *arg) {
+    static const ferry_task_options small = {.stack_size = 16 * 1024};
+    return ferry_await(ferry_spawn_with(a_chain_ends, arg, &small));
+}
+
+static void a_chain_of_100000(void **state) {
+    (void)state;
+    static int cancelled;
+    assert_int_equal(ferry_run(run_chain, NULL), 6);
+    assert_int_equal(ferry_run(run_chain, &cancelled), FERRY_EJOBCANCELED);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("AGG-11 the waiter is cancelled: inner runs on", the_waiter_is_cancelled),
@@ -262,6 +308,7 @@ int main(void) {
         CASE("SCP-26 an await of a shield times out: the job runs on", an_await_that_times_out),
         CASE("a thread awaits shields, one of them cancelled meanwhile", a_thread_awaits_shields),
         CASE("shields of shields", shields_of_shields),
+        CASE("100,000 shields of shields", a_chain_of_100000),
     };
     return SUPPORT_RUN(tests);
 }
