@@ -22,8 +22,10 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
@@ -387,7 +389,24 @@ static void free_events(ferry_loop *loop) {
     loop->base = NULL;
 }
 
-static struct event_base *new_base(void) {
+/* libevent ends the process when it has no descriptors for the pipe of its signals. So they are tried before: one for the
+ * kernel's queue, one for its timer, two for the pipe. */
+static bool enough_descriptors(int some) {
+    int fds[4];
+    size_t n = 0;
+    while (n < sizeof fds / sizeof fds[0] && (fds[n] = fcntl(some, F_DUPFD_CLOEXEC, 0)) >= 0)
+        n++;
+    bool enough = n == sizeof fds / sizeof fds[0];
+    int saved = errno;
+    while (n > 0)
+        close(fds[--n]);
+    errno = saved;
+    return enough;
+}
+
+static struct event_base *new_base(int some_fd) {
+    if (!enough_descriptors(some_fd))
+        return NULL;
     struct event_config *config = event_config_new();
     if (!config)
         return NULL;
@@ -418,7 +437,7 @@ static ferry_loop *loop_new(struct event_base *base) {
         return NULL;
     }
     errno = 0;
-    loop->base = base ? base : new_base();
+    loop->base = base ? base : new_base(loop->inbox.bell.fd[0]);
     if (loop->base) {
         loop->wake_event = event_new(loop->base, loop->inbox.bell.fd[0], EV_READ | EV_PERSIST, on_wake, loop);
         loop->tick_event = event_new(loop->base, -1, 0, on_tick, loop);

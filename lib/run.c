@@ -88,10 +88,11 @@ int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options)
                                 .stack_size = options->stack_size ? options->stack_size : MAIN_STACK};
     struct ferry__task *task = ferry__task_new(loop, fn, arg, &first);
     if (!task || !ferry__shutdown_prepare(loop)) {
+        const char *why = task && loop->closing ? ferry__stack_error() : ferry_strerror(-ENOMEM);
         if (task)
             ferry__future_unref(&task->future);
         ferry__loop_leave_behind(loop);
-        return ferry_fail(-ENOMEM, "there is no memory for the first task and the shutdown");
+        return ferry_fail(-ENOMEM, "there is no memory for the first task and the shutdown: %s", why);
     }
     bool overflow_stack = false;
     if (!options->no_overflow_handler) {
