@@ -199,9 +199,9 @@ void ferry__line_remove(void **first, void **last, struct ferry__waiter *w); /* 
 
 struct ferry__ctx *ferry__ctx_self(void); /* who runs now; NULL when out of memory for a thread's record */
 void ferry__waiter_init(struct ferry__waiter *w, struct ferry__ctx *ctx);
-/* False on a loop's thread outside a task. Owner side; any locks may be held. */
+/* False on a loop's thread outside a task, and in a task that has forked, in the child. Owner side; any locks may be held. */
 bool ferry__may_park(const struct ferry__ctx *ctx);
-/* 0, or -EDEADLK where it may not, which is recorded as the error (no inner lock may be held then). Owner side. */
+/* 0, or -EDEADLK or FERRY_EFORKED where it may not, which is recorded as the error (no inner lock may be held then). Owner side. */
 int ferry__can_park(struct ferry__ctx *ctx);
 
 /* Grants: true when this is the first to decide; the waiter then must be woken, after the lock is dropped.
@@ -470,6 +470,12 @@ struct ferry_loop {
     unsigned streams_lock;         /* guards streams and their links */
     ferry_stream *streams;         /* made here and not yet closed */
 };
+
+/* In the child of a fork the parent's loops stand still: nothing of theirs runs here. */
+static inline bool ferry__loop_forked(const ferry_loop *loop) {
+    return loop->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+}
+extern struct ferry__detail ferry__say_parents_loop;
 
 void ferry__loop_ref(ferry_loop *loop);
 void ferry__loop_unref(ferry_loop *loop);

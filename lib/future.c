@@ -501,6 +501,8 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
         return (int)ferry_fail(-EINVAL,
                                loop ? "ferry_then() without a function"
                                     : "ferry_then() without a loop: there is no current one here");
+    if (ferry__loop_forked(loop))
+        return (int)ferry__error_say(ctx, FERRY_EFORKED, &ferry__say_parents_loop);
     if (atomic_load(&loop->state) >= FERRY__LOOP_LAST)
         return (int)ferry__error_say(ctx, FERRY_ECLOSED, &say_down);
     struct callback *c = ferry__record_get(sizeof *c);

@@ -53,7 +53,7 @@ static struct ferry__detail say_attached = FERRY__STATIC_DETAIL(
 static struct ferry__detail say_nothing = FERRY__STATIC_DETAIL("there is no stopped run to go on with");
 static struct ferry__detail say_down = FERRY__STATIC_DETAIL("the loop was shut down");
 static struct ferry__detail say_stopped = FERRY__STATIC_DETAIL("ferry_loop_stop() ended the run");
-static struct ferry__detail say_parent = FERRY__STATIC_DETAIL(
+struct ferry__detail ferry__say_parents_loop = FERRY__STATIC_DETAIL(
     "the loop belongs to the parent process: make a new one after fork()");
 static struct ferry__detail say_deadlock = FERRY__STATIC_DETAIL(
     "every task waits for another one: nothing was left that could wake any of them");
@@ -134,7 +134,7 @@ struct event_base *ferry_loop_base(ferry_loop *loop) {
 
 static void update_keep(ferry_loop *loop) {
     bool keep = loop->own_run || loop->n_tasks > 0 || atomic_load(&loop->callbacks) > 0;
-    if (keep == loop->kept || !loop->keep_event)
+    if (keep == loop->kept || !loop->keep_event || ferry__loop_forked(loop))
         return;
     if (keep ? event_add(loop->keep_event, NULL) == 0 : event_del(loop->keep_event) == 0)
         loop->kept = keep;
@@ -313,7 +313,7 @@ static bool turn(ferry_loop *loop) {
         loop->now = ferry__now();
     }
     loop->turning = false;
-    if (loop->base) {
+    if (loop->base && !ferry__loop_forked(loop)) {
         update_keep(loop);
         ferry__inbox_doze(&loop->inbox);
         struct ferry__timer *first = ferry__heap_first(&loop->timers);
@@ -326,6 +326,16 @@ static bool turn(ferry_loop *loop) {
     }
     ferry__loop_unref(loop);
     return worked;
+}
+
+/* In the child of a fork, after its event_reinit(): the parent's loop stands still, and its fd is for the parent to read. */
+static bool leave_base(ferry_loop *loop) {
+    if (!ferry__loop_forked(loop))
+        return false;
+    event_del(loop->wake_event);
+    event_del(loop->tick_event);
+    event_del(loop->keep_event);
+    return true;
 }
 
 static void turn_from_base(ferry_loop *loop) {
@@ -346,6 +356,8 @@ static void on_wake(evutil_socket_t fd, short events, void *arg) {
     ferry_loop *loop = arg;
     (void)fd;
     (void)events;
+    if (leave_base(loop))
+        return;
     ferry__inbox_empty(&loop->inbox);
     turn_from_base(loop);
 }
@@ -354,6 +366,8 @@ static void on_tick(evutil_socket_t fd, short events, void *arg) {
     ferry_loop *loop = arg;
     (void)fd;
     (void)events;
+    if (leave_base(loop))
+        return;
     loop->tick_at = FERRY__NEVER;
     loop->probing = false;
     turn_from_base(loop);
@@ -520,7 +534,7 @@ static void forget_forked(ferry_loop *loop) {
 int ferry_loop_free(ferry_loop *loop) {
     if (!loop)
         return 0;
-    if (loop->generation != atomic_load(&ferry__generation)) {
+    if (ferry__loop_forked(loop)) {
         forget_forked(loop);
         return 0;
     }
@@ -590,6 +604,8 @@ static int64_t turn_until_done(ferry_loop *loop, struct ferry__task *task, bool 
     int64_t pause_ms = FIRST_LOOK_MS;
     for (;;) {
         bool worked = turn(loop);
+        if (ferry__loop_forked(loop)) /* a task has forked, and this is the child */
+            return FERRY_EFORKED;
         bool stop = atomic_exchange(&loop->stop, 0) && stoppable && !ends_for_others(loop);
         if (!ends_for_others(loop) && (task ? ferry__future_done(&task->future) : is_down(loop)))
             return 0;
@@ -625,8 +641,8 @@ static int64_t take_loop(ferry_loop *loop, struct ferry__thread *thread) {
     struct ferry__ctx *ctx = thread->current;
     if (!loop)
         return ferry__error_say(ctx, -EINVAL, &say_no_loop);
-    if (loop->generation != atomic_load(&ferry__generation))
-        return ferry__error_say(ctx, FERRY_EFORKED, &say_parent);
+    if (ferry__loop_forked(loop))
+        return ferry__error_say(ctx, FERRY_EFORKED, &ferry__say_parents_loop);
     if (ctx->kind != FERRY__THREAD)
         return ferry__error_say(ctx, -EDEADLK, &say_inside);
     for (const ferry_loop *bound = thread->loop; bound; bound = bound->bound_next)
@@ -658,6 +674,8 @@ static int64_t run_main_task(ferry_loop *loop, struct ferry__ctx *ctx,
         atomic_store(&task->future.read, true);
         ferry__error_set(ctx, rc, rc < 0 ? ferry__detail_ref(task->future.detail) : NULL);
         ferry__future_unref(&task->future);
+    } else if (rc == FERRY_EFORKED) {
+        ferry__error_say(ctx, rc, &ferry__say_parents_loop);
     } else if (rc == FERRY_ESTOPPED) {
         ferry__error_set(ctx, rc, &say_stopped);
     }
@@ -704,7 +722,7 @@ static int64_t give_loop_back(ferry_loop *loop, int64_t rc) {
     ferry__loop_unbind(loop);
     FERRY__POINT(loop_given_back);
     atomic_thread_fence(memory_order_seq_cst);
-    if (ends_for_others(loop)) {
+    if (ends_for_others(loop) && !ferry__loop_forked(loop)) {
         struct ferry__ctx *ctx = ferry__ctx_self();
         struct ferry__detail *detail = rc < 0 ? ferry__error_take(ctx, rc) : NULL;
         ferry__loop_serve(loop, NULL, false);
@@ -754,7 +772,7 @@ int64_t ferry_loop_run(ferry_loop *loop, ferry_fn fn, void *arg) {
 }
 
 void ferry_loop_stop(ferry_loop *loop) {
-    if (!loop)
+    if (!loop || ferry__loop_forked(loop))
         return;
     atomic_store(&loop->stop, 1);
     if (!ferry__loop_here(loop))

@@ -120,8 +120,17 @@ void ferry__thread_forked(void) {
     /* The bells are the parent's: one process would take the other's rings. */
     for (struct ferry__thread *t = spare; t; t = t->next)
         ferry__bell_fini(&t->bell);
-    if (self)
-        ferry__bell_fini(&self->bell);
+    if (!self)
+        return;
+    ferry__bell_fini(&self->bell);
+    /* The parent's loops aren't this thread's any more, unless it stands inside of one, which it still has to leave. */
+    ferry_loop **at = &self->loop;
+    while (*at) {
+        if ((*at)->turning || (*at)->own_run)
+            at = &(*at)->bound_next;
+        else
+            *at = (*at)->bound_next;
+    }
 }
 
 void ferry__thread_kick(struct ferry__thread *t) {
@@ -238,12 +247,17 @@ static struct ferry__detail on_the_loop = FERRY__STATIC_DETAIL(
     "this would block a loop's own thread; wait in a task (ferry_spawn), or use ferry_then()");
 
 bool ferry__may_park(const struct ferry__ctx *ctx) {
-    return ctx->kind == FERRY__TASK ||
-           !ctx->thread->loop; /* an inline job runs on whatever thread */
+    if (ctx->kind == FERRY__TASK)
+        return !ferry__loop_forked(ctx->loop);
+    return !ctx->thread->loop; /* an inline job runs on whatever thread */
 }
 
 int ferry__can_park(struct ferry__ctx *ctx) {
-    return ferry__may_park(ctx) ? 0 : (int)ferry__error_say(ctx, -EDEADLK, &on_the_loop);
+    if (ferry__may_park(ctx))
+        return 0;
+    if (ctx->kind == FERRY__TASK)
+        return (int)ferry__error_say(ctx, FERRY_EFORKED, &ferry__say_parents_loop);
+    return (int)ferry__error_say(ctx, -EDEADLK, &on_the_loop);
 }
 
 void ferry__poke(struct ferry__ctx *ctx, int64_t now) {

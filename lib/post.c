@@ -57,6 +57,8 @@ static void post_drop(struct ferry__item *item) {
 int ferry_post(ferry_loop *loop, ferry_fn fn, void *arg) {
     if (!loop || !fn)
         return (int)ferry_fail(-EINVAL, "ferry_post() needs a loop and a function");
+    if (ferry__loop_forked(loop))
+        return (int)ferry__error_say(ferry__ctx_self(), FERRY_EFORKED, &ferry__say_parents_loop);
     struct post *post = ferry__record_get(sizeof *post);
     if (!post)
         return -ENOMEM;
@@ -126,10 +128,12 @@ ferry_async *ferry_async_new(ferry_loop *loop, ferry_fn fn, void *arg) {
 int ferry_async_send(ferry_async *async) {
     if (!async)
         return (int)ferry_fail(-EINVAL, "ferry_async_send() without an async: ferry_async_new() had failed");
+    ferry_loop *loop = async->loop;
+    if (ferry__loop_forked(loop))
+        return (int)ferry__error_say(ferry__ctx_self(), FERRY_EFORKED, &ferry__say_parents_loop);
     if (atomic_exchange(&async->pending, 1))
         return 0;
     FERRY__POINT(async_sent);
-    ferry_loop *loop = async->loop;
     atomic_fetch_add(&async->refs, 1);
     if (hand_in(loop, &async->item))
         return 0;

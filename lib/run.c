@@ -114,6 +114,10 @@ int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options)
     starting = outer;
     bool ran = in.task != NULL; /* it was neither refused nor out of memory */
     in.task = NULL;
+    if (rc == FERRY_EFORKED && ferry__loop_forked(loop)) { /* the first task or one of the others forked: this is the child */
+        unwatch(&in);
+        return rc;
+    }
     struct ferry__ctx *ctx = ferry__ctx_self();
     struct ferry__detail *detail = rc < 0 ? ferry__error_take(ctx, rc) : NULL;
     int left = 0;

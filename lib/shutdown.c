@@ -26,7 +26,6 @@
 /* How often a task that hasn't ended in time lets the others run, without any of them ending, before it gives up. */
 #define LAST_STEPS 256
 
-static struct ferry__detail say_parent = FERRY__STATIC_DETAIL("the loop belongs to the parent process");
 static struct ferry__detail say_under_way = FERRY__STATIC_DETAIL("the loop is being shut down already");
 
 struct request {
@@ -285,8 +284,8 @@ int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms) {
         return -ENOMEM;
     if (!loop)
         return (int)ferry_fail(-EINVAL, "no loop to shut down");
-    if (loop->generation != atomic_load(&ferry__generation))
-        return (int)ferry__error_say(ctx, FERRY_EFORKED, &say_parent);
+    if (ferry__loop_forked(loop))
+        return (int)ferry__error_say(ctx, FERRY_EFORKED, &ferry__say_parents_loop);
     struct request request = {loop, grace_ms, false};
     if (state_of(loop) == FERRY__LOOP_DOWN)
         return 0;

@@ -84,7 +84,7 @@ static struct ferry__task *pick(ferry_loop *loop) {
 
 /* The next task to run, made current; NULL: the loop's own stack is to go on. */
 static struct ferry__task *next_task(ferry_loop *loop) {
-    while (loop->steps > 0) {
+    while (loop->steps > 0 && !ferry__loop_forked(loop)) {
         struct ferry__task *task = pick(loop);
         if (!task)
             break;
@@ -121,6 +121,8 @@ void ferry__task_suspend(struct ferry__task *task) {
 }
 
 void ferry__task_yield(struct ferry__task *task) {
+    if (ferry__loop_forked(task->ctx.loop)) /* the others are the parent's to run */
+        return;
     ferry__loop_push(task->ctx.loop, task);
     switch_away(task->ctx.loop, task);
 }
@@ -303,7 +305,9 @@ int ferry__task_start(struct ferry__task *task) {
     ferry_loop *loop = task->ctx.loop;
     ferry__future_ref_new(&task->future); /* the running side's */
     int rc;
-    if (ferry__loop_here(loop)) {
+    if (ferry__loop_forked(loop)) {
+        rc = FERRY_EFORKED;
+    } else if (ferry__loop_here(loop)) {
         rc = ferry__loop_add(loop, task);
     } else {
         task->wake_item.run = start_run;
@@ -335,7 +339,7 @@ ferry_future *ferry_spawn_on_with(ferry_loop *loop, ferry_fn fn, void *arg,
     if (rc == 0)
         return &task->future;
     if (rc != -ENOMEM) {
-        ferry_future *failed = ferry__future_fixed(rc, &say_closed);
+        ferry_future *failed = ferry__future_fixed(rc, rc == FERRY_EFORKED ? &ferry__say_parents_loop : &say_closed);
         if (failed && task->arg_free)
             task->arg_free(arg);
         atomic_store(&task->future.read, true);
@@ -383,6 +387,8 @@ int ferry_yield(void) {
         sched_yield();
         return stopped(ctx, ctx->next_deadline == FERRY__NEVER ? 0 : ferry__now());
     }
+    if (ferry__loop_forked(ctx->loop))
+        return ferry__can_park(ctx);
     int rc = stopped(ctx, ctx->loop->now);
     ferry__task_yield(ferry__container(ctx, struct ferry__task, ctx));
     return rc < 0 ? rc : stopped(ctx, ctx->loop->now);
