@@ -532,6 +532,10 @@ ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *
 struct ferry__service_timer;
 /* Calls fn(arg) on the service thread after `deadline`; NULL: out of memory, or no thread. */
 struct ferry__service_timer *ferry__service_at(int64_t deadline, void (*fn)(void *arg), void *arg);
+/* The same in two steps: a record for a timer that is set again and again; NULL: out of memory. Set, it calls fn(arg)
+ * once; one that is set already is moved. Returns 0, or -EAGAIN: no thread, and it isn't set. Any thread, fn too. */
+struct ferry__service_timer *ferry__service_new(void (*fn)(void *arg), void *arg);
+int ferry__service_set(struct ferry__service_timer *timer, int64_t deadline);
 /* Takes it back and frees the record; true when fn will not run (any more). Waits for a running fn. */
 bool ferry__service_cancel(struct ferry__service_timer *timer);
 

@@ -22,6 +22,7 @@
 #include <ferry/log.h>
 #include <ferry/loop.h>
 #include <ferry/mutex.h>
+#include <ferry/pool.h>
 #include <ferry/queue.h>
 #include <ferry/rwlock.h>
 #include <ferry/scope.h>

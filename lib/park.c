@@ -31,6 +31,7 @@
 #include <sched.h>
 
 #include "core.h"
+#include "service.h"
 
 /* ---- Threads' records ------------------------------------------------------------------------ */
 
@@ -244,12 +245,14 @@ void ferry__wake_all(struct ferry__wakes *wakes) {
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
 static struct ferry__detail on_the_loop = FERRY__STATIC_DETAIL(
-    "this would block a loop's own thread; wait in a task (ferry_spawn), or use ferry_then()");
+    "this would block a loop's own thread, or the library's; wait in a task (ferry_spawn), or use "
+    "ferry_then()");
 
 bool ferry__may_park(const struct ferry__ctx *ctx) {
     if (ctx->kind == FERRY__TASK)
         return !ferry__loop_forked(ctx->loop);
-    return !ctx->thread->loop; /* an inline job runs on whatever thread */
+    /* an inline job runs on whatever thread */
+    return !ctx->thread->loop && !ferry__service_here();
 }
 
 int ferry__can_park(struct ferry__ctx *ctx) {

@@ -9,7 +9,9 @@
  *             any -> GONE                the program exits, or unloads the library: the thread is
  *                                        joined, unless something that it calls doesn't return
  *
- *     timer:  WAITING -> RUNNING -> DONE   the service thread
+ *     timer:  DONE -> WAITING              ferry__service_set(); also from RUNNING, which it then is
+ *                                          besides: `running` says whose fn runs
+ *             WAITING -> RUNNING -> DONE   the service thread
  *             WAITING -> DROPPED           ferry__service_cancel(), or the child of a fork
  *             RUNNING -> DONE              in the child of a fork: it goes on in the parent alone
  *
@@ -136,7 +138,8 @@ static bool call_due(void) {
         timer->fn(timer->arg);
         ferry__lock(&ferry__service_lock);
         bool disowned = timer->disowned;
-        timer->state = DONE;
+        if (timer->state == RUNNING)
+            timer->state = DONE;
         running = NULL;
         __atomic_fetch_add(&turns, 1, __ATOMIC_RELAXED);
         ferry__unlock(&ferry__service_lock);
@@ -264,7 +267,7 @@ void ferry__service_forked(void) {
     for (struct ferry__service_timer *timer = first; timer; timer = timer->next)
         timer->state = DROPPED;
     first = last = NULL;
-    if (running)
+    if (running && running->state == RUNNING)
         running->state = DONE;
     running = NULL;
     sleeps_until = INT64_MIN;
@@ -277,17 +280,21 @@ void ferry__service_forked(void) {
 
 /* ---- Timers ---------------------------------------------------------------------------------- */
 
-struct ferry__service_timer *ferry__service_at(int64_t deadline, void (*fn)(void *arg), void *arg) {
+struct ferry__service_timer *ferry__service_new(void (*fn)(void *arg), void *arg) {
     struct ferry__service_timer *timer = ferry__malloc(sizeof *timer);
-    if (!timer)
-        return NULL;
-    if (ferry__service_start() < 0) {
-        ferry__free(timer);
-        return NULL;
-    }
-    *timer =
-        (struct ferry__service_timer){.deadline = deadline, .state = WAITING, .fn = fn, .arg = arg};
+    if (timer)
+        *timer = (struct ferry__service_timer){.state = DONE, .fn = fn, .arg = arg};
+    return timer;
+}
+
+int ferry__service_set(struct ferry__service_timer *timer, int64_t deadline) {
+    if (ferry__service_start() < 0)
+        return -EAGAIN;
     ferry__lock(&ferry__service_lock);
+    if (timer->state == WAITING)
+        unlist(timer);
+    timer->state = WAITING;
+    timer->deadline = deadline;
     insert(timer);
     bool ring = deadline < sleeps_until;
     if (ring)
@@ -295,6 +302,15 @@ struct ferry__service_timer *ferry__service_at(int64_t deadline, void (*fn)(void
     ferry__unlock(&ferry__service_lock);
     if (ring)
         ferry__bell_ring(&bell);
+    return 0;
+}
+
+struct ferry__service_timer *ferry__service_at(int64_t deadline, void (*fn)(void *arg), void *arg) {
+    struct ferry__service_timer *timer = ferry__service_new(fn, arg);
+    if (timer && ferry__service_set(timer, deadline) < 0) {
+        ferry__free(timer);
+        return NULL;
+    }
     return timer;
 }
 
@@ -304,14 +320,14 @@ bool ferry__service_cancel(struct ferry__service_timer *timer) {
         unlist(timer);
         timer->state = DROPPED;
     }
-    while (timer->state == RUNNING && !here) {
+    while (running == timer && !here) {
         uint32_t seen = __atomic_load_n(&turns, __ATOMIC_RELAXED);
         ferry__unlock(&ferry__service_lock);
         ferry__futex_wait(&turns, seen, FERRY__NEVER);
         ferry__lock(&ferry__service_lock);
     }
     bool never_ran = timer->state == DROPPED;
-    timer->disowned = timer->state == RUNNING;
+    timer->disowned = running == timer;
     bool free_it = !timer->disowned;
     ferry__unlock(&ferry__service_lock);
     if (free_it)

@@ -7,11 +7,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "core.h"
 #include "oom.h"
+#include "pools.h"
 #include "service.h"
 #include "support.h"
 
@@ -127,6 +129,91 @@ static void a_cancelled_one_never_fires(void **state) {
     assert_int_equal(fired.order[0], 2);
     assert_false(ferry__service_cancel(kept));
     gate_destroy(&fired.changed);
+}
+
+/* ---- One that is set again and again --------------------------------------------------------- */
+
+static struct {
+    struct ferry__service_timer *timer;
+    atomic_int left;
+    gate changed; /* arrivals are counted */
+} again;
+
+static void fire_again(void *unused) {
+    (void)unused;
+    if (atomic_fetch_sub(&again.left, 1) > 1)
+        CHECK_INT(ferry__service_set(again.timer, 0), 0);
+    gate_wait(&again.changed);
+}
+
+static void one_is_set_again(void **state) {
+    (void)state;
+    gate_init(&again.changed);
+    gate_open(&again.changed);
+    again.timer = ferry__service_new(fire_again, NULL);
+    assert_non_null(again.timer);
+    atomic_store(&again.left, 3); /* from inside */
+    assert_int_equal(ferry__service_set(again.timer, 0), 0);
+    gate_wait_arrivals(&again.changed, 3);
+    atomic_store(&again.left, 1); /* from outside, when it has fired */
+    assert_int_equal(ferry__service_set(again.timer, in_ms(3600 * 1000)), 0);
+    assert_int_equal(ferry__service_set(again.timer, 0), 0); /* moved */
+    gate_wait_arrivals(&again.changed, 4);
+    assert_int_equal(ferry__service_set(again.timer, in_ms(3600 * 1000)), 0);
+    assert_true(ferry__service_cancel(again.timer));
+    assert_int_equal(gate_arrivals(&again.changed), 4);
+    gate_destroy(&again.changed);
+}
+
+static void one_that_was_never_set(void **state) {
+    (void)state;
+    ferry__service_cancel(ferry__service_new(fire, NULL));
+}
+
+static void set_and_stand(void *arg) {
+    CHECK_INT(ferry__service_set(again.timer, in_ms(3600 * 1000)), 0);
+    stand_at_a_gate(arg);
+}
+
+static atomic_int canceller;
+
+static void *cancel_one_that_runs(void *timer) {
+    atomic_store(&canceller, (int)syscall(SYS_gettid));
+    CHECK(ferry__service_cancel(timer)); /* it won't fire again */
+    CHECK_INT(atomic_load(&inside), 0);  /* and has left */
+    return NULL;
+}
+
+/* It is set again while it runs: the cancel waits all the same. */
+static void cancelled_while_it_runs_and_is_set(void **state) {
+    (void)state;
+    gate g;
+    pthread_t thread;
+    gate_init(&g);
+    again.timer = ferry__service_new(set_and_stand, &g);
+    assert_int_equal(ferry__service_set(again.timer, 0), 0);
+    gate_wait_arrivals(&g, 1);
+    assert_int_equal(pthread_create(&thread, NULL, cancel_one_that_runs, again.timer), 0);
+    while (atomic_load(&canceller) == 0)
+        sched_yield();
+    until_in_the_kernel(atomic_load(&canceller));
+    gate_open(&g);
+    pthread_join(thread, NULL);
+    gate_destroy(&g);
+}
+
+static void wait_on_the_thread(void *sem) {
+    CHECK_INT(ferry_sem_acquire(sem, 1), -EDEADLK);
+    CHECK(strstr(ferry_errmsg(), "the library's"));
+    ferry_sem_release(sem, 5);
+}
+
+static void nothing_waits_on_the_thread(void **state) {
+    (void)state;
+    ferry_sem sem = FERRY_SEM_INIT(0);
+    struct ferry__service_timer *timer = ferry__service_at(0, wait_on_the_thread, &sem);
+    assert_int_equal(ferry_sem_acquire(&sem, 5), 0);
+    ferry__service_cancel(timer);
 }
 
 static void *cancel_it(void *timer) {
@@ -386,6 +473,10 @@ int main(void) {
         CASE("a timer may cancel itself", one_may_cancel_itself),
         CASE("a timer may arm another", one_may_arm_another),
         CASE("the thread blocks all asynchronous signals", it_blocks_asynchronous_signals),
+        CASE("one may be set again and again", one_is_set_again),
+        CASE("one that was never set can be given back", one_that_was_never_set),
+        CASE("cancel waits for one that runs and is set again", cancelled_while_it_runs_and_is_set),
+        CASE("nothing waits on the thread", nothing_waits_on_the_thread),
         CASE("no memory is an error", no_memory_is_an_error),
         CASE("it says whether it is idle", it_says_whether_it_is_idle),
         CASE("many threads arm and cancel", many_threads_at_once),
