@@ -453,11 +453,15 @@ ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *
     struct ferry__job *job = ferry__job_new(executor, fn, arg, options, ctx, member);
     if (!job)
         return NULL;
+    int rc;
     if (!fn) {
         ferry__job_finish(job, (struct ferry__job_end){-EINVAL, NULL});
     } else if (ferry__scope_look(ctx, ctx->next_deadline == FERRY__NEVER ? 0 : ferry__now())) {
         ferry__scope_tell(ctx);
         ferry__job_finish(job, (struct ferry__job_end){-ECANCELED, &say_cancelled});
+    } else if (options && options->limiter &&
+               (rc = ferry__token_take(options->limiter, options->key, &job->token)) < 0) {
+        ferry__job_finish(job, (struct ferry__job_end){rc, ferry__error_take(ctx, rc)});
     } else {
         ferry__job_submit(job, ctx);
     }

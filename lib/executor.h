@@ -37,6 +37,7 @@ struct ferry__job {
     ferry_fn fn;
     void *arg;
     ferry_job_options options;
+    struct ferry__token *token;  /* of options.limiter; held until it is finished; NULL */
     ferry_loop *home;            /* a reference; NULL */
     struct ferry__cell *cell;    /* a reference; NULL */
     struct ferry__values *values; /* a reference, until it runs; NULL */
@@ -193,6 +194,10 @@ size_t ferry__strand_width(const ferry_executor *strand);         /* fixed */
 ferry_executor *ferry__strand_pool(const ferry_executor *strand); /* fixed */
 void ferry__strand_forked(ferry_executor *strand);                /* no lock: alone in the child */
 void ferry__strand_destroy(ferry_executor *strand);
+
+/* limiter.c: a token for a job, which the caller waits for in turn: 0, or an error that is recorded. */
+int ferry__token_take(ferry_limiter *limiter, const char *key, struct ferry__token **token);
+void ferry__token_put(struct ferry__token *token);
 
 /* inline.c */
 void ferry__inline_submit(ferry_executor *executor, struct ferry__job *job, struct ferry__thread *thread);

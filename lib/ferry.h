@@ -18,6 +18,7 @@
 #include <ferry/gather.h>
 #include <ferry/group.h>
 #include <ferry/io.h>
+#include <ferry/limiter.h>
 #include <ferry/local.h>
 #include <ferry/log.h>
 #include <ferry/loop.h>

@@ -117,6 +117,8 @@ void ferry__job_deliver(ferry_future *f, int64_t result) {
 }
 
 void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end) {
+    if (job->token) /* first: who was waiting for the end may submit the next one */
+        ferry__token_put(job->token);
     ferry__future_complete(&job->future, end.result, end.detail);
     FERRY__POINT(job_done);
     uncount(job);

@@ -37,6 +37,7 @@ typedef struct ferry_loop ferry_loop;         /* an event loop: see loop.h */
 typedef struct ferry_executor ferry_executor; /* where jobs run: see executor.h */
 typedef struct ferry_scope ferry_scope;       /* see scope.h */
 typedef struct ferry_group ferry_group;       /* see group.h */
+typedef struct ferry_limiter ferry_limiter;   /* see limiter.h */
 
 /* Time-outs are relative, in milliseconds. A negative one has expired already; "for ever" is this. */
 #define FERRY_FOREVER INT64_MAX

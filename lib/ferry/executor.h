@@ -126,7 +126,12 @@ typedef struct ferry_job_options {
      * freed here as well: an abandoned job's, a detached one's. */
     void (*arg_free)(void *arg);
 
-    void *reserved[4]; /* zero */
+    /* The job needs a token of this key (limiter.h): submitting waits for one, and the job holds it until
+     * its thread has left fn, or it is sure that it never runs. */
+    ferry_limiter *limiter;
+    const char *key; /* copied */
+
+    void *reserved[2]; /* zero */
 } ferry_job_options;
 
 /* Starts fn(arg) as a job. It inherits the deadline and the cancel flag of the scope that it is started in
@@ -138,7 +143,8 @@ typedef struct ferry_job_options {
  *   -EAGAIN        the queue is full: policy REFUSE, or policy WAIT where nothing may wait (on a loop's own
  *                  thread outside a task); or no thread could be made, and there is none that isn't waiting for
  *                  another handle
- * Suspends or blocks only when the queue is full and its policy is WAIT. A job that submits to the pool or strand
+ *   -ENOMEM, -EINVAL, ...   options->limiter could not give a token: see ferry_limiter_submit()
+ * Suspends or blocks only when the queue is full and its policy is WAIT, or with a limiter. A job that submits to the pool or strand
  * that it runs on never waits for a place there: it would wait for itself. Any thread. */
 FERRY_API ferry_future *ferry_submit(ferry_executor *executor, ferry_fn fn, void *arg);
 FERRY_API ferry_future *ferry_submit_with(ferry_executor *executor, ferry_fn fn, void *arg,
