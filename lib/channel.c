@@ -28,6 +28,10 @@ static const struct ferry__queue_words words = {
     .over = &say_over,
 };
 
+static ferry_queue *queue_of(ferry_channel *channel) {
+    return (ferry_queue *)channel;
+}
+
 ferry_channel *ferry_channel_new(size_t capacity, const ferry_channel_options *options) {
     ferry_queue_options same = {0};
     if (options)
@@ -39,41 +43,41 @@ ferry_channel *ferry_channel_new(size_t capacity, const ferry_channel_options *o
 }
 
 int ferry_channel_free(ferry_channel *channel) {
-    return ferry_queue_free(&channel->queue);
+    return ferry_queue_free(queue_of(channel));
 }
 
 int ferry_channel_send(ferry_channel *channel, void *item) {
-    return ferry_queue_put(&channel->queue, item);
+    return ferry_queue_put(queue_of(channel), item);
 }
 
 int ferry_channel_send_for(ferry_channel *channel, void *item, int64_t ms) {
-    return ferry_queue_put_for(&channel->queue, item, ms);
+    return ferry_queue_put_for(queue_of(channel), item, ms);
 }
 
 int ferry_channel_try_send(ferry_channel *channel, void *item) {
-    return ferry_queue_try_put(&channel->queue, item);
+    return ferry_queue_try_put(queue_of(channel), item);
 }
 
 int ferry_channel_receive(ferry_channel *channel, void **item) {
-    return ferry_queue_get(&channel->queue, item);
+    return ferry_queue_get(queue_of(channel), item);
 }
 
 int ferry_channel_receive_for(ferry_channel *channel, void **item, int64_t ms) {
-    return ferry_queue_get_for(&channel->queue, item, ms);
+    return ferry_queue_get_for(queue_of(channel), item, ms);
 }
 
 int ferry_channel_try_receive(ferry_channel *channel, void **item) {
-    return ferry_queue_try_get(&channel->queue, item);
+    return ferry_queue_try_get(queue_of(channel), item);
 }
 
 void ferry_channel_close_send(ferry_channel *channel) {
-    ferry__queue_end(&channel->queue, FERRY_ECLOSED, FERRY_END, false);
+    ferry__queue_end(queue_of(channel), FERRY_ECLOSED, FERRY_END, false);
 }
 
 void ferry_channel_close_receive(ferry_channel *channel) {
-    ferry__queue_end(&channel->queue, FERRY_EBROKEN, FERRY_ECLOSED, true);
+    ferry__queue_end(queue_of(channel), FERRY_EBROKEN, FERRY_ECLOSED, true);
 }
 
 size_t ferry_channel_length(ferry_channel *channel) {
-    return ferry_queue_length(&channel->queue);
+    return ferry_queue_length(queue_of(channel));
 }

@@ -8,7 +8,7 @@
  * Lock order, outermost first; no lock is held across a call-out:
  *     pool or strand  >  future  >  watch (several handles at once)
  *     group           >  future
- *     one primitive's inner lock stands alone.
+ *     one primitive's inner lock stands alone, or with that of a wait for several things inside (line.h).
  * A waiter is claimed under the lock of what it waits for, and woken after that lock was dropped. */
 #ifndef FERRY__CORE_H
 #define FERRY__CORE_H
@@ -147,6 +147,7 @@ static inline bool ferry__region_cancelled(struct ferry__ctx *ctx) {
 void ferry__ctx_kick(struct ferry__ctx *ctx);
 /* A reference to the flag of the current region, for a job started here. NULL: out of memory. Owner side. */
 struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx);
+struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell); /* NULL too */
 void ferry__cell_unref(struct ferry__cell *cell);
 /* The earliest deadline that counts for the current region, absolute. Owner side. */
 int64_t ferry__scope_deadline(struct ferry__ctx *ctx);

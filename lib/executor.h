@@ -141,6 +141,18 @@ void ferry__job_submit(struct ferry__job *job, struct ferry__ctx *ctx);
 struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *arg,
                                   const ferry_job_options *options, struct ferry__ctx *ctx,
                                   struct ferry__member *member);
+/* What a job takes over from the place where it is made; references but for the deadline. */
+struct ferry__heritage {
+    struct ferry__cell *cell;     /* NULL: nobody could cancel there */
+    struct ferry__values *values; /* NULL: none */
+    ferry_loop *home;             /* NULL: outside of any */
+    int64_t deadline;
+};
+bool ferry__heritage_take(struct ferry__heritage *heritage, struct ferry__ctx *ctx); /* false: out of memory */
+void ferry__heritage_drop(struct ferry__heritage *heritage);
+/* A job that is made later and inherits the same as what was made there. NULL: out of memory. */
+struct ferry__job *ferry__job_heir(ferry_executor *executor, ferry_fn fn, void *arg,
+                                   const ferry_job_options *options, const struct ferry__heritage *heritage);
 struct ferry__job_end {
     int64_t result;
     struct ferry__detail *detail;

@@ -22,6 +22,7 @@
 #include <ferry/local.h>
 #include <ferry/log.h>
 #include <ferry/loop.h>
+#include <ferry/map.h>
 #include <ferry/mutex.h>
 #include <ferry/pool.h>
 #include <ferry/queue.h>

@@ -37,22 +37,38 @@ static void uncount(struct ferry__job *job) {
         ferry__loop_expect(job->home);
 }
 
-struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *arg,
-                                  const ferry_job_options *options, struct ferry__ctx *ctx,
-                                  struct ferry__member *member) {
-    static const ferry_job_options none;
+bool ferry__heritage_take(struct ferry__heritage *heritage, struct ferry__ctx *ctx) {
     struct ferry__cell *cell = NULL;
     /* A thread without a scope can't be cancelled: there is nothing to inherit. */
     if (ctx->kind != FERRY__THREAD || ctx->top != &ctx->root) {
         cell = ferry__scope_cell(ctx);
         if (!cell)
-            return NULL;
+            return false;
     }
+    *heritage = (struct ferry__heritage){.cell = cell,
+                                         .values = ferry__values_ref(ctx->values),
+                                         .home = ferry__loop_of(ctx),
+                                         .deadline = ferry__scope_deadline(ctx)};
+    if (heritage->home)
+        ferry__loop_ref(heritage->home);
+    return true;
+}
+
+void ferry__heritage_drop(struct ferry__heritage *heritage) {
+    ferry__cell_unref(heritage->cell);
+    ferry__values_unref(heritage->values);
+    if (heritage->home)
+        ferry__loop_unref(heritage->home);
+}
+
+/* Takes the references over; NULL: out of memory, and they are still the caller's. */
+static struct ferry__job *new_job(ferry_executor *executor, ferry_fn fn, void *arg,
+                                  const ferry_job_options *options, const struct ferry__heritage *heritage,
+                                  struct ferry__member *member) {
+    static const ferry_job_options none;
     struct ferry__job *job = ferry__record_get(sizeof *job);
-    if (!job) {
-        ferry__cell_unref(cell);
+    if (!job)
         return NULL;
-    }
     *job = (struct ferry__job){.options = options ? *options : none};
     ferry__future_init(&job->future, FERRY__IS_JOB, job->options.name, "job");
     job->options.name = NULL; /* copied */
@@ -62,12 +78,34 @@ struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *a
     ferry__executor_ref(executor);
     job->fn = fn;
     job->arg = arg;
-    job->cell = cell;
-    job->values = ferry__values_ref(ctx->values);
-    job->deadline = ferry__scope_deadline(ctx);
-    job->home = ferry__loop_of(ctx);
-    if (job->home)
-        ferry__loop_ref(job->home);
+    job->cell = heritage->cell;
+    job->values = heritage->values;
+    job->deadline = heritage->deadline;
+    job->home = heritage->home;
+    return job;
+}
+
+struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *arg,
+                                  const ferry_job_options *options, struct ferry__ctx *ctx,
+                                  struct ferry__member *member) {
+    struct ferry__heritage heritage;
+    if (!ferry__heritage_take(&heritage, ctx))
+        return NULL;
+    struct ferry__job *job = new_job(executor, fn, arg, options, &heritage, member);
+    if (!job)
+        ferry__heritage_drop(&heritage);
+    return job;
+}
+
+struct ferry__job *ferry__job_heir(ferry_executor *executor, ferry_fn fn, void *arg,
+                                   const ferry_job_options *options, const struct ferry__heritage *heritage) {
+    struct ferry__job *job = new_job(executor, fn, arg, options, heritage, NULL);
+    if (!job)
+        return NULL;
+    ferry__cell_ref(heritage->cell);
+    ferry__values_ref(heritage->values);
+    if (heritage->home)
+        ferry__loop_ref(heritage->home);
     return job;
 }
 

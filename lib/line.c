@@ -65,6 +65,15 @@ void ferry__line_claim_all(void **first, void **last, int64_t value, struct ferr
     }
 }
 
+void ferry__either_claim(struct ferry__either *either, struct ferry__wakes *wakes) {
+    ferry__lock(&either->lock);
+    struct ferry__waiter *w = either->waiter;
+    either->waiter = NULL;
+    if (w && ferry__claim(w))
+        ferry__wakes_add(wakes, w);
+    ferry__unlock(&either->lock);
+}
+
 int ferry__refuse(int code, struct ferry__detail *why) {
     return (int)ferry__error_say(ferry__ctx_self(), code, why);
 }

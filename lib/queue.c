@@ -430,19 +430,18 @@ static int grow(ferry_queue *queue, size_t room) {
 
 /* Under the lock: a get needn't wait any more. */
 static void show(ferry_queue *queue, struct ferry__wakes *wakes) {
-    struct ferry__waiter *w = queue->looker;
+    if (queue->looker)
+        ferry__either_claim(queue->looker, wakes);
     queue->looker = NULL;
-    if (w && ferry__claim(w))
-        ferry__wakes_add(wakes, w);
 }
 
-bool ferry__queue_arm(ferry_queue *queue, struct ferry__waiter *w) {
+bool ferry__queue_arm(ferry_queue *queue, struct ferry__either *looker) {
     ferry__lock(&queue->lock);
     shut_door(queue);
     bool empty = queue->store.used == 0 && queue->get_code == 0 &&
                  !ferry__line_head(&queue->put_first, &queue->put_last);
     if (empty)
-        queue->looker = w;
+        queue->looker = looker;
     ferry__unlock(&queue->lock);
     return empty;
 }

@@ -6,6 +6,7 @@
 
 enum { FERRY__QUEUE_BLOCKS = 47 };
 
+struct ferry__either; /* line.h */
 struct ferry__place;
 
 /* What refusals are called; each queue has one of these. */
@@ -50,7 +51,7 @@ struct ferry_queue {
     unsigned lock;                /* inner lock: guards what follows */
     int put_code;                 /* 0: open; else what puts get */
     int get_code;                 /* 0: open; else what gets get once it is empty */
-    struct ferry__waiter *looker; /* who waits until a get needn't wait: see ferry__queue_arm() */
+    struct ferry__either *looker; /* who waits until a get needn't wait: see ferry__queue_arm() */
     struct ferry__store store;
     size_t unfinished;
     void *put_first, *put_last;   /* who waits to put; item: what; value: its size */
@@ -70,9 +71,9 @@ ferry_queue *ferry__queue_new(size_t capacity, const ferry_queue_options *option
  * once it is empty. 0: that side stays as it is. FERRY_ECLOSED is final, other codes replace none. */
 void ferry__queue_end(ferry_queue *queue, int put_code, int get_code, bool discard);
 
-/* Has w, which is in no line, woken when a get needn't wait any more; one at a time. False, and
- * nothing done: it needn't now. Disarm before w goes; w may have been granted until then. */
-bool ferry__queue_arm(ferry_queue *queue, struct ferry__waiter *w);
+/* Has a waiter woken when a get needn't wait any more; one at a time. False, and nothing done: it
+ * needn't now. Disarm before the record goes; it may have been granted until then. */
+bool ferry__queue_arm(ferry_queue *queue, struct ferry__either *looker);
 void ferry__queue_disarm(ferry_queue *queue);
 
 #endif

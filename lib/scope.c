@@ -73,7 +73,7 @@ void ferry__cell_unref(struct ferry__cell *cell) {
     }
 }
 
-static struct ferry__cell *cell_ref(struct ferry__cell *cell) {
+struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell) {
     if (cell)
         atomic_fetch_add_explicit(&cell->refs, 1, memory_order_relaxed);
     return cell;
@@ -174,18 +174,18 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
             ctx->cells = cell;
         }
         if (inner)
-            inner->outer = cell_ref(cell);
+            inner->outer = ferry__cell_ref(cell);
         if (known)
             break;
         if (!s->outer && !s->shield)
-            cell->outer = cell_ref(ctx->inherited);
+            cell->outer = ferry__cell_ref(ctx->inherited);
         __atomic_store_n(&s->cell, cell, __ATOMIC_SEQ_CST);
         FERRY__POINT(cell_published);
         if (request_of(s))
             atomic_store(&cell->cancelled, 1);
         inner = cell;
     }
-    return cell_ref(ctx->top->cell);
+    return ferry__cell_ref(ctx->top->cell);
 }
 
 static void drop_cell(struct ferry__ctx *ctx, ferry_scope *scope) {

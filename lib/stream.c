@@ -370,8 +370,8 @@ static int64_t produced_next(ferry_stream *stream, struct ferry__ctx *ctx, void 
     return rc == FERRY_ECLOSED ? ferry__error_say(ctx, rc, &say_stopped) : rc;
 }
 
-static bool produced_arm(ferry_stream *stream, struct ferry__waiter *w) {
-    return ferry__queue_arm(produced_of(stream)->queue, w);
+static bool produced_arm(ferry_stream *stream, struct ferry__either *looker) {
+    return ferry__queue_arm(produced_of(stream)->queue, looker);
 }
 
 static void produced_disarm(ferry_stream *stream) {

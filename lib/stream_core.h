@@ -2,7 +2,7 @@
 #ifndef FERRY__STREAM_CORE_H
 #define FERRY__STREAM_CORE_H
 
-#include "core.h"
+#include "line.h"
 
 /* What a kind of stream does. */
 struct ferry__stream_kind {
@@ -10,9 +10,9 @@ struct ferry__stream_kind {
     int64_t (*next)(ferry_stream *stream, struct ferry__ctx *ctx, void **item, int64_t ms,
                     bool wait);
     int (*start)(ferry_stream *stream, struct ferry__ctx *ctx);
-    /* Has w, which is in no line, woken when next() needn't wait any more; one at a time. False:
-     * it needn't now. In both cases disarm() before w goes; w may have been granted until then. */
-    bool (*arm)(ferry_stream *stream, struct ferry__waiter *w);
+    /* Has a waiter woken when next() needn't wait any more; one at a time. False: it needn't now.
+     * In both cases disarm() before the record goes; it may have been granted until then. */
+    bool (*arm)(ferry_stream *stream, struct ferry__either *looker);
     void (*disarm)(ferry_stream *stream);
     void (*stop)(ferry_stream *stream);
     /* Whether a close would have to wait. Then it stops, joins, and says how it ended; an error

@@ -16,6 +16,9 @@ ok "callback: an error comes back as well" says callback '^-4: no result$'
 ok "group: the error names who failed" says group '^mirror c failed: mirror c.example refuses$'
 ok "group: the others ended before the group did" says group '^3 others stopped and cleaned up$'
 ok "hello: three calls under one deadline" says hello 'the answer is 42$'
+ok "map: results in order, up to the error at its place" \
+    says map '^89 squares in order, their sum is 238965, then: 90 has no square today$'
+ok "map: no more items than it is ahead" says map 'never more than [0-9]* at a time$'
 ok "pool: a broken connection is replaced" says pool '^8 tasks shared [34] connections, one of which broke$'
 ok "pool: a time-out says who has them all" says pool "^pool 'db': none came free within 10 ms: of at most 3 there are 3 lent"
 ok "queue: every line came through" says queue '^[1-9][0-9]* lines, [1-9][0-9]* bytes'

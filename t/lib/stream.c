@@ -595,6 +595,15 @@ TASK_TEST(both_sides_in_one_pool) {
     CHECK_INT(ferry_await(ferry_submit(strand, consume_here, pool)), 210);
     CHECK_INT(ferry_await(ferry_submit(wide, consume_here, wide)), 210);
     CHECK_INT(ferry_await(ferry_submit(strand, behind_itself, strand)), 0);
+    /* It has shrunk again. */
+    saturation s;
+    saturate(&s, pool, 1);
+    ferry_future *f = ferry_submit(pool, return_arg, as_arg(3));
+    for (int k = 0; k < 100; k++)
+        CHECK_INT(ferry_yield(), 0);
+    CHECK_INT(stats_of(pool).running, 1);
+    desaturate(&s);
+    CHECK_INT(ferry_await(f), 3);
     ferry_executor_free(strand);
     ferry_executor_free(wide);
     end_pool(pool);

@@ -237,8 +237,8 @@ static void left_behind_at_shutdown(void **state) {
     assert_int_equal(kept_messages(&log), 1);
     gate_open(&d.gate);
     assert_int_equal(ferry_stream_close(d.stream), 0);
+    end_pool(d.pool); /* the job isn't the loop's any more */
     assert_int_equal(ferry_loop_free(loop), 0);
-    end_pool(d.pool);
     gate_destroy(&d.gate);
 }
 
