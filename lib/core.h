@@ -476,7 +476,8 @@ struct ferry_loop {
 static inline bool ferry__loop_forked(const ferry_loop *loop) {
     return loop->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed);
 }
-extern struct ferry__detail ferry__say_parents_loop;
+extern struct ferry__detail ferry__say_parents_loop, ferry__say_base_gone;
+bool ferry__loop_base_gone(const ferry_loop *loop); /* the program freed its base before; loop thread, before it is freed */
 
 void ferry__loop_ref(ferry_loop *loop);
 void ferry__loop_unref(ferry_loop *loop);

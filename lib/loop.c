@@ -53,6 +53,9 @@ static struct ferry__detail say_attached = FERRY__STATIC_DETAIL(
 static struct ferry__detail say_nothing = FERRY__STATIC_DETAIL("there is no stopped run to go on with");
 static struct ferry__detail say_down = FERRY__STATIC_DETAIL("the loop was shut down");
 static struct ferry__detail say_stopped = FERRY__STATIC_DETAIL("ferry_loop_stop() ended the run");
+struct ferry__detail ferry__say_base_gone = FERRY__STATIC_DETAIL(
+    "the event_base of this loop was freed before it: first shut the loop down and free it (ferry_loop_shutdown, "
+    "ferry_loop_free), then free the base");
 struct ferry__detail ferry__say_parents_loop = FERRY__STATIC_DETAIL(
     "the loop belongs to the parent process: make a new one after fork()");
 static struct ferry__detail say_deadlock = FERRY__STATIC_DETAIL(
@@ -132,9 +135,14 @@ struct event_base *ferry_loop_base(ferry_loop *loop) {
 
 /* ---- Keeping the base busy, and waking it --------------------------------------------------------------- */
 
+/* The program has freed its base before the loop on it: that took the wake event out, which nobody else does. */
+bool ferry__loop_base_gone(const ferry_loop *loop) {
+    return !(loop->wake_event->ev_evcallback.evcb_flags & EVLIST_INSERTED);
+}
+
 static void update_keep(ferry_loop *loop) {
     bool keep = loop->own_run || loop->n_tasks > 0 || atomic_load(&loop->callbacks) > 0;
-    if (keep == loop->kept || !loop->keep_event || ferry__loop_forked(loop))
+    if (keep == loop->kept || !loop->keep_event || ferry__loop_forked(loop) || ferry__loop_base_gone(loop))
         return;
     if (keep ? event_add(loop->keep_event, NULL) == 0 : event_del(loop->keep_event) == 0)
         loop->kept = keep;
@@ -184,7 +192,7 @@ bool ferry__loop_accept(ferry_loop *loop, struct ferry__item *item) {
 
 static void arm(ferry_loop *loop, int64_t at) {
     loop->probing = false;
-    if (loop->tick_at == at || !loop->tick_event)
+    if (loop->tick_at == at || !loop->tick_event || ferry__loop_base_gone(loop))
         return;
     if (at == FERRY__NEVER) {
         event_del(loop->tick_event);
@@ -391,9 +399,11 @@ static const struct ferry__stack *running_stack(const char **name) {
 
 /* ---- Making one ----------------------------------------------------------------------------------------- */
 
-static void free_events(ferry_loop *loop) {
+static void free_events(ferry_loop *loop, bool gone) {
     struct event **events[] = {&loop->wake_event, &loop->tick_event, &loop->keep_event};
     for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
+        if (*events[i] && gone)
+            (*events[i])->ev_base = NULL; /* not to be looked at */
         if (*events[i])
             event_free(*events[i]);
         *events[i] = NULL;
@@ -465,7 +475,7 @@ static ferry_loop *loop_new(struct event_base *base) {
         }
     }
     int saved = errno ? errno : ENOMEM;
-    free_events(loop);
+    free_events(loop, false);
     ferry__stack_cache_fini(&loop->stacks);
     ferry__loop_unref(loop);
     errno = saved;
@@ -516,7 +526,7 @@ static void destroy(ferry_loop *loop) {
     atomic_store(&loop->state, FERRY__LOOP_DOWN);
     ferry__loop_unbind(loop);
     close_inbox(loop);
-    free_events(loop);
+    free_events(loop, ferry__loop_base_gone(loop));
     ferry__heap_fini(&loop->timers);
     ferry__stack_cache_fini(&loop->stacks);
     give_spare_refs(loop, 0);
@@ -541,13 +551,16 @@ int ferry_loop_free(ferry_loop *loop) {
     /* After a shutdown those callbacks are left whose handles haven't ended. They are dropped. */
     long callbacks = atomic_load(&loop->state) == FERRY__LOOP_DOWN ? 0 : atomic_load(&loop->callbacks);
     long jobs = atomic_load(&loop->jobs);
-    if (loop->turning || loop->own_run || loop->n_tasks > 0 || callbacks > 0 || jobs > 0)
+    bool gone = ferry__loop_base_gone(loop), busy = loop->n_tasks > 0 || callbacks > 0 || jobs > 0;
+    if (gone && busy)
+        return (int)ferry_fail(-EINVAL, "%s", ferry__say_base_gone.text);
+    if (loop->turning || loop->own_run || busy)
         return (int)ferry_fail(-EBUSY,
                                "the loop is running, or has %zu tasks, %ld callbacks and %ld jobs left: shut it "
                                "down first",
                                loop->n_tasks, callbacks, jobs);
     destroy(loop);
-    return 0;
+    return gone ? (int)ferry_fail(-EINVAL, "%s", ferry__say_base_gone.text) : 0;
 }
 
 void ferry__loop_leave_behind(ferry_loop *loop) {

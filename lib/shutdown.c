@@ -301,6 +301,8 @@ int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms) {
         if (rc != -EINVAL) /* else another thread runs it since */
             return rc;
     }
+    if (here && ferry__loop_base_gone(loop))
+        return (int)ferry__error_say(ctx, -EINVAL, &ferry__say_base_gone);
     /* Where it can't be waited for: the wait would keep the loop from turning, or the job from ending. */
     bool inside = here && (loop->turning || loop->own_run || in_a_pass(loop->base));
     inside |= ctx->kind == FERRY__JOB && ctx->loop == loop;

@@ -76,13 +76,15 @@ FERRY_API void ferry_loop_stop(ferry_loop *loop);
  * waited for. A task that calls it is cancelled in its turn when all that is over, unless it is the first one of a run.
  * Returns the number of tasks and jobs that were left behind (0: none, also when it was shut down before);
  * -EINPROGRESS in a callback on the loop's own thread or in one of its jobs (the shutdown goes on by itself), or for
- * a second call; -EDEADLK in a task or callback of another loop when nobody runs this one; -EINVAL for NULL;
+ * a second call; -EDEADLK in a task or callback of another loop when nobody runs this one; -EINVAL for NULL, and on the loop's thread
+ * when its event_base was freed before it;
  * FERRY_EFORKED; -ENOMEM. Suspends or blocks. Any thread; not in a signal handler (signal.h says what to do there). */
 FERRY_API int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms);
 
 /* Gives the loop back. Callbacks of handles that outlive a shutdown are dropped (they are logged when the handle ends).
  * Returns 0; -EBUSY, with nothing destroyed, while it runs or tasks, callbacks or jobs of
- * it are left (shut it down first); 0 for NULL. Loop thread, or any other when it doesn't run. */
+ * it are left (shut it down first); -EINVAL when its event_base was freed before it: tasks, callbacks and jobs that were
+ * left then are lost, with the memory of the loop (there were none: it is free all the same); 0 for NULL. Loop thread, or any other when it doesn't run. */
 FERRY_API int ferry_loop_free(ferry_loop *loop);
 
 /* ---- Work from elsewhere ------------------------------------------------------------------------ */

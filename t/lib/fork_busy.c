@@ -57,6 +57,13 @@ static int64_t sleeps_a_little(void *arg) {
     return ferry_sleep(1) == 0 ? (int64_t)(intptr_t)arg : -EPROTO;
 }
 
+/* The child leaves the task that it forked in. */
+#define LEAVES_A_TASK() \
+    do { \
+        if (FERRY__TSAN) \
+            SKIP("ThreadSanitizer knows of no other stacks in such a child"); \
+    } while (0)
+
 /* ---- In a task ------------------------------------------------------------------------------------------- */
 
 struct around {
@@ -133,6 +140,7 @@ static int64_t forks(void *arg) {
 
 static void in_a_task(void **state) {
     (void)state;
+    LEAVES_A_TASK();
     struct around a = {.pool = make_pool(1, NULL), .parent = getpid(), .gate = GATE_INIT};
     int64_t rc = ferry_run_with(forks, &a, &no_threads);
     if (getpid() != a.parent) {
@@ -163,6 +171,7 @@ static int64_t waits_for_it(void *arg) {
 
 static void in_a_task_in_the_background(void **state) {
     (void)state;
+    LEAVES_A_TASK();
     struct around a = {.parent = getpid()};
     ferry_loop *loop = ferry_loop_new();
     int64_t rc = ferry_loop_run(loop, waits_for_it, &a);
@@ -433,6 +442,7 @@ static int64_t becomes_a_daemon(void *arg) {
 
 static void in_the_midst_of_a_run(void **state) {
     (void)state;
+    LEAVES_A_TASK();
     struct around a = {.parent = getpid()};
     int64_t rc = ferry_run(becomes_a_daemon, &a);
     if (a.child == 0) {
