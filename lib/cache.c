@@ -23,7 +23,8 @@
 #include "core.h"
 #include "fork.h"
 
-_Static_assert(sizeof(struct ferry__record) <= FERRY__RECORD_UNIT, "the links stand in the record itself");
+/* Sizes are 8 short of a multiple of 16: what the C library's allocator has left of its blocks. */
+_Static_assert(sizeof(struct ferry__record) <= FERRY__RECORD_MIN, "the links stand in the record itself");
 
 unsigned ferry__record_lock; /* guards what follows */
 static struct {
@@ -32,7 +33,7 @@ static struct {
 } depot[FERRY__RECORD_SIZES];
 
 static size_t place_of(size_t size) {
-    return (size - 1) / FERRY__RECORD_UNIT;
+    return size <= FERRY__RECORD_MIN ? 0 : (size - FERRY__RECORD_MIN + FERRY__RECORD_UNIT - 1) / FERRY__RECORD_UNIT;
 }
 
 /* By a tool: the same at all times. */
@@ -88,15 +89,14 @@ static FERRY__NOINLINE void *get_slowly(struct ferry__cache *cache, size_t size)
             batch = depot_take(place);
     }
     if (!batch)
-        return ferry__malloc((place + 1) * FERRY__RECORD_UNIT);
+        return ferry__malloc(FERRY__RECORD_MIN + place * FERRY__RECORD_UNIT);
     cache->sizes[place].loaded = batch->next;
     cache->sizes[place].n = FERRY__RECORD_BATCH - 1;
     return batch;
 }
 
-void *ferry__record_get(size_t size) {
+void *ferry__record_get_on(struct ferry__thread *thread, size_t size) {
     size_t place = place_of(size);
-    struct ferry__thread *thread = ferry__thread_known();
     if (!thread || place >= FERRY__RECORD_SIZES)
         return get_slowly(NULL, size);
     struct ferry__record *record = thread->cache.sizes[place].loaded;
@@ -121,10 +121,9 @@ static FERRY__NOINLINE void put_slowly(struct ferry__cache *cache, size_t place,
         depot_give(place, surplus);
 }
 
-void ferry__record_put(void *old, size_t size) {
+void ferry__record_put_on(struct ferry__thread *thread, void *old, size_t size) {
     struct ferry__record *record = old;
     size_t place = place_of(size);
-    struct ferry__thread *thread = ferry__thread_known();
     if (!thread || place >= FERRY__RECORD_SIZES) {
         ferry__free(record);
         return;
@@ -136,6 +135,14 @@ void ferry__record_put(void *old, size_t size) {
     record->next = thread->cache.sizes[place].loaded;
     thread->cache.sizes[place].loaded = record;
     thread->cache.sizes[place].n++;
+}
+
+void *ferry__record_get(size_t size) {
+    return ferry__record_get_on(ferry__thread_known(), size);
+}
+
+void ferry__record_put(void *record, size_t size) {
+    ferry__record_put_on(ferry__thread_known(), record, size);
 }
 
 void ferry__cache_begin(struct ferry__cache *cache) {

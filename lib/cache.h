@@ -5,9 +5,10 @@
 #include <stddef.h>
 
 enum {
-    FERRY__RECORD_MAX = 768,  /* bytes of the largest record */
-    FERRY__RECORD_UNIT = 64,  /* sizes are rounded up to multiples of this */
-    FERRY__RECORD_SIZES = FERRY__RECORD_MAX / FERRY__RECORD_UNIT,
+    FERRY__RECORD_MIN = 24,   /* bytes of the smallest record, and of the largest one */
+    FERRY__RECORD_MAX = 760,
+    FERRY__RECORD_UNIT = 16,  /* one size is so much larger than the one before */
+    FERRY__RECORD_SIZES = (FERRY__RECORD_MAX - FERRY__RECORD_MIN) / FERRY__RECORD_UNIT + 1,
     FERRY__RECORD_BATCH = 32, /* records that change hands together */
     FERRY__RECORD_BATCHES = 64 /* that nobody has, at most, of each size */
 };
@@ -30,6 +31,9 @@ struct ferry__cache {
 /* Memory for a record of `size` bytes; its content is unspecified. Larger ones than FERRY__RECORD_MAX aren't kept.
  * NULL: out of memory. Any thread. */
 void *ferry__record_get(size_t size);
+struct ferry__thread;
+void *ferry__record_get_on(struct ferry__thread *thread, size_t size); /* the calling one, or NULL */
+void ferry__record_put_on(struct ferry__thread *thread, void *record, size_t size);
 /* Gives a record back that was got with the same size, on any thread. */
 void ferry__record_put(void *record, size_t size);
 

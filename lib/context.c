@@ -4,6 +4,7 @@
 
 #include "context.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #ifdef HAVE_VALGRIND_VALGRIND_H
@@ -123,8 +124,16 @@ void ferry__context_adopt(ferry__context *c) {
 #endif
 }
 
-int ferry__context_make(ferry__context *c, void *stack_lo, size_t size, void (*entry)(void *arg),
-                        void *arg) {
+#ifdef HAVE_VALGRIND_VALGRIND_H
+static bool on_valgrind;
+
+__attribute__((constructor)) static void look_for_valgrind(void) {
+    on_valgrind = RUNNING_ON_VALGRIND != 0;
+}
+#endif
+
+static int begin(ferry__context *c, void *stack_lo, size_t size, void (*entry)(void *arg),
+                 void *arg) {
     if (size < FERRY__CONTEXT_ROOM)
         return -ENOMEM;
     memset(c, 0, sizeof *c);
@@ -140,11 +149,31 @@ int ferry__context_make(ferry__context *c, void *stack_lo, size_t size, void (*e
     c->fiber = __tsan_create_fiber(0);
 #endif
 #ifdef HAVE_VALGRIND_VALGRIND_H
-    c->valgrind_id = (unsigned)VALGRIND_STACK_REGISTER(stack_lo, (char *)stack_lo + size) + 1;
+    if (on_valgrind)
+        c->valgrind_id = (unsigned)VALGRIND_STACK_REGISTER(stack_lo, (char *)stack_lo + size) + 1;
 #endif
     set_start(c, stack_lo, size, entry, arg);
-    save_fp_control(c);
     return 0;
+}
+
+int ferry__context_make(ferry__context *c, void *stack_lo, size_t size, void (*entry)(void *arg),
+                        void *arg) {
+    int rc = begin(c, stack_lo, size, entry, arg);
+    if (rc == 0)
+        save_fp_control(c);
+    return rc;
+}
+
+int ferry__context_make_like(ferry__context *c, void *stack_lo, size_t size,
+                             void (*entry)(void *arg), void *arg, const ferry__context *home) {
+#if FERRY__CONTEXT_ASSEMBLY
+    int rc = begin(c, stack_lo, size, entry, arg);
+#else
+    int rc = ferry__context_make(c, stack_lo, size, entry, arg);
+#endif
+    if (rc == 0)
+        ferry__context_inherit(c, home);
+    return rc;
 }
 
 void ferry__context_release(ferry__context *c) {

@@ -119,6 +119,10 @@ void ferry__context_adopt(ferry__context *c);
 int ferry__context_make(ferry__context *c, void *stack_lo, size_t size, void (*entry)(void *arg),
                         void *arg);
 
+/* The same, with the control words that ferry__context_inherit() gives. */
+int ferry__context_make_like(ferry__context *c, void *stack_lo, size_t size,
+                             void (*entry)(void *arg), void *arg, const ferry__context *home);
+
 /* Lets C, which was made and hasn't run yet, start with the floating-point control words of HOME,
  * as they were at its last switch away (or when it was adopted): so a task that happens to run
  * doesn't lend its rounding mode to those that are made meanwhile. With ucontext it does nothing on

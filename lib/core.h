@@ -53,7 +53,11 @@ struct ferry__detail {
 };
 
 struct ferry__detail *ferry__detail_ref(struct ferry__detail *detail);
-void ferry__detail_unref(struct ferry__detail *detail);
+void ferry__detail_drop(struct ferry__detail *detail);
+static inline void ferry__detail_unref(struct ferry__detail *detail) {
+    if (detail)
+        ferry__detail_drop(detail);
+}
 /* A copy of n errors and a summary of them; NULL when out of memory. Takes over the details in `causes`. */
 struct ferry__detail *ferry__detail_group(const ferry_error *errors, size_t n, size_t lost);
 /* The current context's last error becomes (code, detail); takes over the reference; detail may be NULL. */
@@ -172,14 +176,18 @@ static inline int ferry__enter(struct ferry__ctx *ctx) {
 void ferry__defer_call(struct ferry__ctx *ctx, const ferry_scope *scope);
 
 struct ferry__values *ferry__values_ref(struct ferry__values *values);
-void ferry__values_unref(struct ferry__values *values);
+void ferry__values_drop(struct ferry__values *values);
+static inline void ferry__values_unref(struct ferry__values *values) {
+    if (values)
+        ferry__values_drop(values);
+}
 
 /* ---- park.c: the one way to wait -------------------------------------------------------------------- */
 
 enum ferry__outcome { FERRY__WAITING, FERRY__GRANTED, FERRY__CANCELED, FERRY__TIMEDOUT };
 
 struct ferry__waiter {
-    struct ferry__waiter *next, *prev; /* the line that it stands in; under the lock of what it waits for */
+    struct ferry__waiter *next, *prev; /* while listed: the line that it stands in; under the lock of what it waits for */
     bool listed;                       /* same lock */
     _Atomic int outcome;               /* written once */
     _Atomic int woken;                 /* a thread's: the granter's last write to this record */
@@ -199,7 +207,15 @@ void ferry__line_append(void **first, void **last, struct ferry__waiter *w);
 void ferry__line_remove(void **first, void **last, struct ferry__waiter *w); /* no-op when not listed */
 
 struct ferry__ctx *ferry__ctx_self(void); /* who runs now; NULL when out of memory for a thread's record */
-void ferry__waiter_init(struct ferry__waiter *w, struct ferry__ctx *ctx);
+static inline void ferry__waiter_init(struct ferry__waiter *w, struct ferry__ctx *ctx) {
+    w->listed = false;
+    atomic_init(&w->outcome, FERRY__WAITING);
+    atomic_init(&w->woken, 0);
+    w->ctx = ctx;
+    w->thread = ctx->kind == FERRY__TASK ? NULL : ctx->thread;
+    w->item = NULL;
+    w->value = 0;
+}
 /* False on a loop's thread outside a task, and in a task that has forked, in the child. Owner side; any locks may be held. */
 bool ferry__may_park(const struct ferry__ctx *ctx);
 /* 0, or -EDEADLK or FERRY_EFORKED where it may not, which is recorded as the error (no inner lock may be held then). Owner side. */
@@ -293,11 +309,6 @@ void ferry__wakes_later(struct ferry__wakes *wakes, struct ferry__link *link); /
  * string that stays. */
 void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name, const char *otherwise);
 void ferry__future_unref(ferry_future *f);
-/* One more reference on a handle that nobody else has seen yet. */
-static inline void ferry__future_ref_new(ferry_future *f) {
-    uint32_t refs = atomic_load_explicit(&f->refs, memory_order_relaxed);
-    atomic_store_explicit(&f->refs, refs + 1, memory_order_relaxed);
-}
 /* promise.c, shield.c: the same calls as for any handle, and the end of the record. */
 int ferry__promise_cancel(ferry_future *f);
 void ferry__promise_destroy(ferry_future *f);
@@ -351,8 +362,13 @@ enum ferry__task_state { FERRY__TASK_NEW, FERRY__TASK_READY, FERRY__TASK_RUNNING
 struct ferry__task {
     ferry_future future;     /* first */
     struct ferry__ctx ctx;
-    ferry__context context;  /* from here on: loop thread only, unless marked */
-    struct ferry__stack *stack;
+#if !FERRY__CONTEXT_ON_STACK
+    ferry__context context;
+#endif
+    struct ferry__stack *stack; /* from here on: loop thread only, unless marked; NULL until it runs */
+    struct ferry__waiter *awaiter; /* a task of the same loop that waits for its end; told before all links */
+    bool listed_here;           /* the loop's own thread has put a link on its handle's list */
+    bool added;                 /* the loop has it: it ends there, and nowhere else */
     enum ferry__task_state state;
     _Atomic int kicked;      /* atomic: kick_item is on its way; it holds a reference */
     size_t stack_size;
@@ -389,7 +405,11 @@ struct ferry__heap {
 };
 int ferry__heap_reserve(struct ferry__heap *heap, size_t timers);
 void ferry__heap_add(struct ferry__heap *heap, struct ferry__timer *timer, int64_t at);
-void ferry__heap_remove(struct ferry__heap *heap, struct ferry__timer *timer); /* no-op when not armed */
+void ferry__heap_take(struct ferry__heap *heap, struct ferry__timer *timer); /* it is armed */
+static inline void ferry__heap_remove(struct ferry__heap *heap, struct ferry__timer *timer) {
+    if (timer->index != 0)
+        ferry__heap_take(heap, timer);
+}
 void ferry__heap_fini(struct ferry__heap *heap);
 static inline struct ferry__timer *ferry__heap_first(struct ferry__heap *heap) {
     return heap->used ? heap->at[0] : NULL;

@@ -220,7 +220,7 @@ static void free_groups(struct group_detail *dead) {
     }
 }
 
-void ferry__detail_unref(struct ferry__detail *detail) {
+void ferry__detail_drop(struct ferry__detail *detail) {
     if (!dropped(detail))
         return;
     if (detail->errors) {

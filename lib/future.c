@@ -8,7 +8,8 @@
  *
  * `done` is stored after result and detail (release), so that who reads it as true (acquire) may
  * read them. The list of links is guarded by the lock; each link is notified once, under the lock,
- * in the order of registration. A link that unlink can't find any more has been notified
+ * in the order of registration; a task of the same loop that waits first stands in the task's record
+ * (awaiter) instead, which only the loop's thread touches. A link that unlink can't find any more has been notified
  * completely, because both need the lock. As long as whoever completed it is telling them, a
  * callback that is added goes to the end of the list all the same: it doesn't overtake. */
 #include "config.h"
@@ -44,10 +45,10 @@ static FERRY__NOINLINE void set_name(ferry_future *f, const char *name) {
 
 void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name,
                         const char *otherwise) {
-    *f = (ferry_future){.refs = 1,
-                        .kind = (uint8_t)kind,
-                        .generation =
-                            atomic_load_explicit(&ferry__generation, memory_order_relaxed)};
+    ferry__zero(f, sizeof *f);
+    atomic_init(&f->refs, 1);
+    f->kind = (uint8_t)kind;
+    f->generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
     f->name = otherwise;
     if (name)
         set_name(f, name);
@@ -149,10 +150,20 @@ static struct ferry__link *take_first(ferry_future *f) {
     return link;
 }
 
+/* A task that has an awaiter ends on the thread where both run. */
+static void tell_awaiter(struct ferry__task *task, struct ferry__wakes *wakes) {
+    struct ferry__waiter *w = task->awaiter;
+    task->awaiter = NULL;
+    if (w && ferry__claim(w))
+        ferry__wakes_add(wakes, w);
+}
+
 /* Tells all who are on the list. Called with the lock held, returns without. False: it was the last
  * time. */
 static bool tell(ferry_future *f) {
     struct ferry__wakes wakes = {0};
+    if (f->kind == FERRY__IS_TASK)
+        tell_awaiter((struct ferry__task *)f, &wakes);
     for (struct ferry__link *link; (link = take_first(f));)
         link->notify(link, f, &wakes);
     struct ferry__link *later = wakes.later_first;
@@ -209,7 +220,15 @@ static bool add_link(ferry_future *f, struct ferry__link *link, bool in_turn) {
     return true;
 }
 
+/* On a task's own loop: from here on those who wait stand in the list, in their order. */
+static void list_here(ferry_future *f) {
+    struct ferry__task *task = (struct ferry__task *)f;
+    if (f->kind == FERRY__IS_TASK && ferry__loop_here(task->ctx.loop))
+        task->listed_here = true;
+}
+
 bool ferry__future_link(ferry_future *f, struct ferry__link *link) {
+    list_here(f);
     return add_link(f, link, false);
 }
 
@@ -245,6 +264,19 @@ static void observed(struct ferry__link *link, ferry_future *f, struct ferry__wa
         ferry__wakes_add(wakes, &o->waiter);
 }
 
+/* Waits for a task of the same loop: that ends on this thread, so the two need no lock between them.
+ * It was seen not to be done. */
+static int observe_neighbour(struct ferry__task *task, struct ferry__ctx *ctx, int64_t deadline,
+                             unsigned flags) {
+    struct ferry__waiter w;
+    ferry__waiter_init(&w, ctx);
+    task->awaiter = &w;
+    int rc = ferry__park(&w, task->future.name, deadline, flags);
+    if (rc < 0)
+        task->awaiter = NULL;
+    return rc;
+}
+
 int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline,
                           unsigned flags) {
     if (ferry__future_done(f))
@@ -254,6 +286,11 @@ int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadl
     int rc = ferry__can_park(ctx);
     if (rc < 0)
         return rc;
+    if (f->kind == FERRY__IS_TASK && ctx->kind == FERRY__TASK) {
+        struct ferry__task *task = (struct ferry__task *)f;
+        if (task->ctx.loop == ctx->loop && task->added && !task->awaiter && !task->listed_here)
+            return observe_neighbour(task, ctx, deadline, flags);
+    }
     bool job = ctx->kind == FERRY__JOB;
     while (job && (flags & FERRY__OWNED) && ferry__worker_help(ctx, f, deadline))
         if (ferry__future_done(f))
@@ -281,7 +318,8 @@ static int64_t translated(const ferry_future *f) {
 }
 
 int64_t ferry__future_take(ferry_future *f, struct ferry__ctx *ctx) {
-    f = ferry__shield_source(f);
+    if (f->kind == FERRY__IS_SHIELD)
+        f = ferry__shield_source(f);
     int64_t result = translated(f);
     atomic_store_explicit(&f->read, true, memory_order_relaxed);
     if (f->kind == FERRY__IS_JOB && result != FERRY_EJOBCANCELED)
@@ -525,6 +563,7 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
     ferry__loop_ref(loop);
     atomic_fetch_add(&loop->callbacks, 1);
     ferry__loop_expect(loop);
+    list_here(f);
     if (!add_link(f, &c->link, true))
         callback_due(&c->link, f);
     atomic_fetch_sub(&loop->entering, 1);

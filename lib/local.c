@@ -23,7 +23,7 @@ struct ferry__values *ferry__values_ref(struct ferry__values *values) {
     return values;
 }
 
-void ferry__values_unref(struct ferry__values *values) {
+void ferry__values_drop(struct ferry__values *values) {
     while (values && atomic_fetch_sub_explicit(&values->refs, 1, memory_order_acq_rel) == 1) {
         struct ferry__values *next = values->next;
         if (values->value_free)

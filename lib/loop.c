@@ -230,9 +230,12 @@ int ferry__loop_add(ferry_loop *loop, struct ferry__task *task) {
     if (atomic_load_explicit(&loop->state, memory_order_relaxed) != FERRY__LOOP_OPEN)
         return FERRY_ECLOSED;
     /* A park can't fail for want of a place in the heap: there is one for each task. */
-    int rc = ferry__heap_reserve(&loop->timers, loop->n_tasks + 1);
-    if (rc < 0)
-        return rc;
+    if (loop->n_tasks >= loop->timers.room) {
+        int rc = ferry__heap_reserve(&loop->timers, loop->n_tasks + 1);
+        if (rc < 0)
+            return rc;
+    }
+    task->added = true;
     task->born = loop->now;
     task->prev = NULL;
     task->next = loop->tasks;

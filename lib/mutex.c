@@ -205,17 +205,24 @@ static FERRY__NOINLINE bool hand_over(ferry_mutex *mutex, int value, uintptr_t o
     return w != NULL;
 }
 
+static FERRY__NOINLINE int unlock_slowly(ferry_mutex *mutex, struct ferry__ctx *ctx) {
+    do {
+        FERRY__POINT(mutex_unlock);
+    } while (!hand_over(mutex, 0, (uintptr_t)ctx) && !swing(mutex, (uintptr_t)ctx, 0));
+    return 0;
+}
+
 int ferry_unlock(ferry_mutex *mutex) {
     struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx || (word_of(mutex) & ~ASK) != (uintptr_t)ctx)
-        return (int)ferry__error_say(ctx, -EPERM, &say_foreign);
-    unlink_from(ctx, mutex);
-    while (!swing(mutex, (uintptr_t)ctx, 0)) {
-        FERRY__POINT(mutex_unlock);
-        if (hand_over(mutex, 0, (uintptr_t)ctx))
-            break;
+    /* Mostly it is the one that was locked last: the list says so, without a look at the shared word. */
+    if (ctx && ctx->held == mutex) {
+        ctx->held = mutex->next;
+    } else {
+        if (!ctx || (word_of(mutex) & ~ASK) != (uintptr_t)ctx)
+            return (int)ferry__error_say(ctx, -EPERM, &say_foreign);
+        unlink_from(ctx, mutex);
     }
-    return 0;
+    return swing(mutex, (uintptr_t)ctx, 0) ? 0 : unlock_slowly(mutex, ctx);
 }
 
 void ferry__mutex_orphan(struct ferry__ctx *ctx) {

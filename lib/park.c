@@ -173,11 +173,6 @@ void ferry__line_remove(void **first, void **last, struct ferry__waiter *w) {
 
 /* ---- Granting -------------------------------------------------------------------------------- */
 
-void ferry__waiter_init(struct ferry__waiter *w, struct ferry__ctx *ctx) {
-    *w =
-        (struct ferry__waiter){.ctx = ctx, .thread = ctx->kind == FERRY__TASK ? NULL : ctx->thread};
-}
-
 static bool decide(struct ferry__waiter *w, int outcome) {
     int waiting = FERRY__WAITING;
     return atomic_compare_exchange_strong(&w->outcome, &waiting, outcome);

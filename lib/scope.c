@@ -222,7 +222,8 @@ void ferry__ctx_end(struct ferry__ctx *ctx) {
     ctx->next_deadline = ctx->root.deadline;
     if (ctx->groups)
         ferry__group_abandon_all(ctx);
-    ferry__defer_call(ctx, NULL);
+    if (ctx->deferred)
+        ferry__defer_call(ctx, NULL);
     ferry__values_unref(ctx->values);
     ctx->values = NULL;
     if (left_open)
@@ -244,8 +245,10 @@ void ferry__ctx_end(struct ferry__ctx *ctx) {
     }
     if (ctx->kind != FERRY__TASK)
         ctx->root.cell = NULL;
-    listen_no_more(ctx);
-    ferry__error_set(ctx, 0, NULL);
+    if (ctx->listens != 0)
+        listen_no_more(ctx);
+    if (ctx->detail || ctx->error)
+        ferry__error_set(ctx, 0, NULL);
 }
 
 void ferry__ctx_kick(struct ferry__ctx *ctx) {

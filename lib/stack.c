@@ -236,6 +236,8 @@ static int class_grow(struct ferry__stack_class *pool, size_t size) {
     if (rc != 0)
         return rc;
     slab->pool = pool;
+    size_t most = WARM_BYTES / size;
+    pool->warm_most = most < FERRY__STACK_WARM ? (unsigned)most : FERRY__STACK_WARM;
     pool->stacks += slab->count;
     pool->empty++;
     list_push(&pool->open, slab);
@@ -328,10 +330,7 @@ static void class_cool(struct ferry__stack_class *pool) {
 }
 
 static void class_put(struct ferry__stack_class *pool, struct ferry__stack *stack) {
-    size_t most = WARM_BYTES / stack->slab->size;
-    if (most > FERRY__STACK_WARM)
-        most = FERRY__STACK_WARM;
-    if (pool->warm_count == most)
+    if (pool->warm_count == pool->warm_most)
         class_cool(pool);
     pool->warm[pool->warm_count++] = stack;
 }

@@ -7,9 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "context.h"
+
 #define FERRY__STACK_DEFAULT ((size_t)64 * 1024)
 #define FERRY__STACK_MIN ((size_t)16 * 1024)
 #define FERRY__STACK_MAX ((size_t)1024 * 1024 * 1024)
+
+/* Where a context is small enough, it stands beside its stack's record. */
+#define FERRY__CONTEXT_ON_STACK (FERRY__CONTEXT_ASSEMBLY && !FERRY__ASAN && !FERRY__TSAN)
 
 struct ferry__slab;
 
@@ -20,6 +25,9 @@ struct ferry__stack {
     size_t size;              /* usable bytes: up to 1 KiB less than what was asked for */
     struct ferry__slab *slab; /* where it comes from */
     size_t index;             /* in the slab */
+#if FERRY__CONTEXT_ON_STACK
+    ferry__context context;   /* its user's, while it is handed out: this page is there anyhow */
+#endif
 } __attribute__((aligned(64)));
 
 enum {
@@ -34,6 +42,7 @@ struct ferry__stack_class {
     size_t stacks;            /* in all slabs */
     unsigned empty;           /* slabs of which no stack is in use */
     unsigned warm_count;
+    unsigned warm_most; /* set with the first slab */
     struct ferry__stack *warm[FERRY__STACK_WARM]; /* finished lately, the latest last */
 };
 

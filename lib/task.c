@@ -26,12 +26,20 @@ static struct ferry__detail say_closed =
 
 /* ---- Switching ------------------------------------------------------------------------------- */
 
+static inline ferry__context *context_of(struct ferry__task *task) {
+#if FERRY__CONTEXT_ON_STACK
+    return &task->stack->context;
+#else
+    return &task->context;
+#endif
+}
+
 static void reap(ferry_loop *loop) {
     struct ferry__task *task = loop->ended;
     if (!task)
         return;
     loop->ended = NULL;
-    ferry__context_release(&task->context);
+    ferry__context_release(context_of(task));
     ferry__stack_put(&loop->stacks, task->stack);
     task->stack = NULL;
     ferry__future_unref(&task->future);
@@ -45,20 +53,11 @@ int ferry__task_reserve(struct ferry__task *task) {
     return ferry__stack_get(&task->ctx.loop->stacks, task->stack_size, &task->stack);
 }
 
-/* A task gets its stack when it runs for the first time: a million spawned ones don't need a
- * million. */
-static bool prepare(ferry_loop *loop, struct ferry__task *task) {
-    int rc = ferry__task_reserve(task);
-    if (rc == 0) {
-        rc = ferry__context_make(&task->context, task->stack->lo, task->stack->size, entry, task);
-        if (rc == 0) {
-            ferry__context_inherit(&task->context, &loop->context);
-            return true;
-        }
-        ferry__stack_put(&loop->stacks, task->stack);
-        task->stack = NULL;
-    }
-    struct ferry__ctx *ctx = ferry__ctx_self();
+/* What is called on its behalf runs on the loop's own account. */
+static FERRY__NOINLINE void cannot_start(ferry_loop *loop, struct ferry__task *task, int rc) {
+    struct ferry__thread *thread = atomic_load_explicit(&loop->thread, memory_order_relaxed);
+    struct ferry__ctx *ctx = thread->current = &thread->ctx;
+    loop->running = NULL;
     ferry_fail(rc, "no stack of %zu bytes for task '%s': %s", task->stack_size, task->future.name,
                ferry__stack_error());
     struct ferry__detail *detail = ferry__error_take(ctx, rc);
@@ -68,10 +67,25 @@ static bool prepare(ferry_loop *loop, struct ferry__task *task) {
     ferry__loop_remove(loop, task);
     ferry__future_complete(&task->future, rc, detail);
     ferry__future_unref(&task->future);
+}
+
+/* A task gets its stack when it runs for the first time: a million spawned ones don't need a
+ * million. */
+static bool prepare(ferry_loop *loop, struct ferry__task *task) {
+    int rc = ferry__task_reserve(task);
+    if (rc == 0) {
+        rc = ferry__context_make_like(context_of(task), task->stack->lo, task->stack->size,
+                                      entry, task, &loop->context);
+        if (rc == 0)
+            return true;
+        ferry__stack_put(&loop->stacks, task->stack);
+        task->stack = NULL;
+    }
+    cannot_start(loop, task, rc);
     return false;
 }
 
-static struct ferry__task *pick(ferry_loop *loop) {
+static inline struct ferry__task *pick(ferry_loop *loop) {
     struct ferry__task *task = loop->ready_first;
     if (!task)
         return NULL;
@@ -83,19 +97,15 @@ static struct ferry__task *pick(ferry_loop *loop) {
 }
 
 /* The next task to run, made current; NULL: the loop's own stack is to go on. */
-static struct ferry__task *next_task(ferry_loop *loop) {
+static inline struct ferry__task *next_task(ferry_loop *loop) {
     while (loop->steps > 0 && !ferry__loop_forked(loop)) {
         struct ferry__task *task = pick(loop);
         if (!task)
             break;
         loop->steps--;
         struct ferry__thread *thread = atomic_load_explicit(&loop->thread, memory_order_relaxed);
-        if (task->state == FERRY__TASK_NEW) {
-            thread->current = &thread->ctx; /* what is called on its behalf when it can't start */
-            loop->running = NULL;
-            if (!prepare(loop, task))
-                continue;
-        }
+        if (task->state == FERRY__TASK_NEW && !prepare(loop, task))
+            continue;
         task->state = FERRY__TASK_RUNNING;
         loop->running = task;
         thread->current = &task->ctx;
@@ -111,7 +121,7 @@ static FERRY__NOINLINE void switch_away(ferry_loop *loop, struct ferry__task *ta
     struct ferry__task *next = next_task(loop);
     if (next == task)
         return;
-    ferry__context_switch(&task->context, next ? &next->context : &loop->context);
+    ferry__context_switch(context_of(task), next ? context_of(next) : &loop->context);
     reap(loop);
 }
 
@@ -131,7 +141,7 @@ void ferry__loop_run_ready(ferry_loop *loop) {
     struct ferry__task *next = next_task(loop);
     if (!next)
         return;
-    ferry__context_switch(&loop->context, &next->context);
+    ferry__context_switch(&loop->context, context_of(next));
     reap(loop);
 }
 
@@ -151,7 +161,7 @@ static void entry(void *arg) {
     task->state = FERRY__TASK_ENDED;
     struct ferry__task *next = next_task(loop);
     loop->ended = task;
-    ferry__context_switch_last(&task->context, next ? &next->context : &loop->context);
+    ferry__context_switch_last(context_of(task), next ? context_of(next) : &loop->context);
 }
 
 /* ---- Waking ---------------------------------------------------------------------------------- */
@@ -234,24 +244,32 @@ void ferry__task_rearm(struct ferry__task *task) {
 
 /* ---- Making one ------------------------------------------------------------------------------ */
 
-struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
-                                    const ferry_task_options *options) {
+static inline bool runs_on(const ferry_loop *loop, const struct ferry__thread *thread) {
+    return thread && atomic_load_explicit(&loop->thread, memory_order_acquire) == thread;
+}
+
+/* `thread` is the calling one; NULL: it has no record. */
+static inline struct ferry__task *make(ferry_loop *loop, ferry_fn fn, void *arg,
+                                       const ferry_task_options *options,
+                                       struct ferry__thread *thread) {
     static const ferry_task_options none;
     if (!options)
         options = &none;
-    struct ferry__task *task = ferry__record_get(sizeof *task);
+    struct ferry__task *task = ferry__record_get_on(thread, sizeof *task);
     if (!task)
         return NULL;
     ferry__future_init(&task->future, FERRY__IS_TASK, options->name, "task");
     ferry__ctx_init(&task->ctx, FERRY__TASK);
     task->ctx.loop = loop;
-    struct ferry__thread *thread = ferry__thread_self();
     task->ctx.values = thread ? ferry__values_ref(thread->current->values) : NULL;
     task->ctx.self = &task->future;
-    if (thread && atomic_load_explicit(&loop->thread, memory_order_acquire) == thread)
+    if (runs_on(loop, thread))
         ferry__loop_ref_here(loop);
     else
         ferry__loop_ref(loop);
+    task->awaiter = NULL;
+    task->listed_here = false;
+    task->added = false;
     task->stack = NULL;
     task->state = FERRY__TASK_NEW;
     task->stack_size = options->stack_size;
@@ -264,16 +282,21 @@ struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
     return task;
 }
 
+struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
+                                    const ferry_task_options *options) {
+    return make(loop, fn, arg, options, ferry__thread_self());
+}
+
 void ferry__task_destroy(struct ferry__task *task) {
     ferry_loop *loop = task->ctx.loop;
-    bool here = ferry__loop_here(loop);
+    struct ferry__thread *thread = ferry__thread_known();
+    bool here = runs_on(loop, thread);
     if (task->stack) /* it was reserved, and the task never started */
         ferry__stack_put(&loop->stacks, task->stack);
     ferry__cell_unref(task->ctx.root.cell);
     ferry__values_unref(task->ctx.values); /* NULL once it has run */
-    ferry__error_set(&task->ctx, 0,
-                     NULL); /* of what was called after its end: arg_free, the log hook */
-    ferry__record_put(task, sizeof *task);
+    ferry__detail_unref(task->ctx.detail); /* of what was called after its end: arg_free, the log hook */
+    ferry__record_put_on(thread, task, sizeof *task);
     if (here)
         ferry__loop_unref_here(loop);
     else
@@ -301,13 +324,13 @@ static void start_drop(struct ferry__item *item) {
     ferry__future_unref(&task->future);
 }
 
-int ferry__task_start(struct ferry__task *task) {
+/* The running side has its reference, and loses it when that fails. */
+static inline int launch(struct ferry__task *task, bool here) {
     ferry_loop *loop = task->ctx.loop;
-    ferry__future_ref_new(&task->future); /* the running side's */
     int rc;
     if (ferry__loop_forked(loop)) {
         rc = FERRY_EFORKED;
-    } else if (ferry__loop_here(loop)) {
+    } else if (here) {
         rc = ferry__loop_add(loop, task);
     } else {
         task->wake_item.run = start_run;
@@ -319,23 +342,30 @@ int ferry__task_start(struct ferry__task *task) {
     return rc;
 }
 
+int ferry__task_start(struct ferry__task *task) {
+    ferry_ref(&task->future);
+    return launch(task, ferry__loop_here(task->ctx.loop));
+}
+
 ferry_future *ferry_spawn_on_with(ferry_loop *loop, ferry_fn fn, void *arg,
                                   const ferry_task_options *options) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
+    struct ferry__thread *thread = ferry__thread_self();
+    if (!thread)
         return NULL;
     if (!loop)
-        loop = ferry__loop_of(ctx);
+        loop = ferry__loop_of(thread->current);
     if (!loop || !fn) {
         ferry_future *failed = ferry__future_fixed(-EINVAL, loop ? NULL : &say_no_loop);
         if (failed && options && options->arg_free)
             options->arg_free(arg);
         return failed;
     }
-    struct ferry__task *task = ferry__task_new(loop, fn, arg, options);
+    struct ferry__task *task = make(loop, fn, arg, options, thread);
     if (!task)
         return NULL;
-    int rc = ferry__task_start(task);
+    /* Nobody else has seen the handle yet: the user's reference, and the running side's. */
+    atomic_store_explicit(&task->future.refs, 2, memory_order_relaxed);
+    int rc = launch(task, runs_on(loop, thread));
     if (rc == 0)
         return &task->future;
     if (rc != -ENOMEM) {
@@ -364,10 +394,7 @@ ferry_future *ferry_spawn_on(ferry_loop *loop, ferry_fn fn, void *arg) {
 
 /* ---- Inside one ------------------------------------------------------------------------------ */
 
-/* A yield is always a point where a cancel and a deadline show. */
-static int stopped(struct ferry__ctx *ctx, int64_t now) {
-    if (!atomic_load_explicit(&ctx->asked, memory_order_acquire) && ctx->next_deadline > now)
-        return 0;
+static FERRY__NOINLINE int stopped_slowly(struct ferry__ctx *ctx, int64_t now) {
     bool cancelled = ferry__scope_look(ctx, now);
     ferry__scope_tell(ctx);
     if (!cancelled)
@@ -376,22 +403,33 @@ static int stopped(struct ferry__ctx *ctx, int64_t now) {
     return -ECANCELED;
 }
 
-int ferry_yield(void) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
+/* A yield is always a point where a cancel and a deadline show. */
+static inline int stopped(struct ferry__ctx *ctx, int64_t now) {
+    if (!atomic_load_explicit(&ctx->asked, memory_order_acquire) && ctx->next_deadline > now)
+        return 0;
+    return stopped_slowly(ctx, now);
+}
+
+static FERRY__NOINLINE int yield_thread(struct ferry__ctx *ctx) {
     if (!ctx)
         return -ENOMEM;
-    if (ctx->kind != FERRY__TASK) {
-        int rc = ferry__can_park(ctx);
-        if (rc < 0)
-            return rc;
-        sched_yield();
-        return stopped(ctx, ctx->next_deadline == FERRY__NEVER ? 0 : ferry__now());
-    }
-    if (ferry__loop_forked(ctx->loop))
+    int rc = ferry__can_park(ctx);
+    if (rc < 0)
+        return rc;
+    sched_yield();
+    return stopped(ctx, ctx->next_deadline == FERRY__NEVER ? 0 : ferry__now());
+}
+
+int ferry_yield(void) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx || ctx->kind != FERRY__TASK)
+        return yield_thread(ctx);
+    ferry_loop *loop = ctx->loop;
+    if (ferry__loop_forked(loop))
         return ferry__can_park(ctx);
-    int rc = stopped(ctx, ctx->loop->now);
+    int rc = stopped(ctx, loop->now);
     ferry__task_yield(ferry__container(ctx, struct ferry__task, ctx));
-    return rc < 0 ? rc : stopped(ctx, ctx->loop->now);
+    return rc < 0 ? rc : stopped(ctx, loop->now);
 }
 
 int ferry_sleep(int64_t ms) {

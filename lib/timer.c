@@ -77,9 +77,7 @@ void ferry__heap_add(struct ferry__heap *heap, struct ferry__timer *timer, int64
     sift_up(heap, heap->used++, timer);
 }
 
-void ferry__heap_remove(struct ferry__heap *heap, struct ferry__timer *timer) {
-    if (timer->index == 0)
-        return;
+void ferry__heap_take(struct ferry__heap *heap, struct ferry__timer *timer) {
     size_t i = timer->index - 1;
     timer->index = 0;
     struct ferry__timer *last = heap->at[--heap->used];

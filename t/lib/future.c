@@ -94,6 +94,44 @@ TASK_TEST(tasks_in_order) {
     return 0;
 }
 
+static int64_t waits_for_event(void *event) {
+    return ferry_event_wait(event);
+}
+
+/* The same with a task of their own loop, for which the first who waits needs no place in the list:
+ * the first one leaves, or the third. */
+TASK_TEST(neighbours_in_order) {
+    for (int leaves = 0; leaves <= 2; leaves += 2) {
+        struct order order = {.at = 0};
+        ferry_event event = FERRY_EVENT_INIT;
+        order.f = ferry_spawn(waits_for_event, &event);
+        struct waiter w[WAITERS_MAX];
+        ferry_future *waiters[WAITERS_MAX];
+        for (int i = 0; i < WAITERS_MAX; i++)
+            w[i] = (struct waiter){&order, i};
+        for (int i = 0; i < 4; i++)
+            waiters[i] = ferry_spawn(waits_in_order, &w[i]);
+        for (int i = 0; i < 8; i++)
+            ferry_yield();
+        ferry_cancel(waiters[leaves]);
+        CHECK_INT(ferry_await(waiters[leaves]), FERRY_EJOBCANCELED);
+        for (int i = 4; i < WAITERS_MAX; i++)
+            waiters[i] = ferry_spawn(waits_in_order, &w[i]);
+        for (int i = 0; i < 8; i++)
+            ferry_yield();
+        ferry_event_set(&event);
+        for (int i = 0; i < WAITERS_MAX; i++)
+            CHECK_INT(i == leaves ? 0 : ferry_await(waiters[i]), 0);
+        CHECK_INT(order.at, WAITERS_MAX - 1);
+        for (int i = 0, who = 0; i < order.at; i++, who++) {
+            who += who == leaves;
+            CHECK_INT(order.seen[i], who);
+        }
+        CHECK_INT(ferry_await(order.f), 0);
+    }
+    return 0;
+}
+
 static void tasks_and_threads_are_all_told(void **state) {
     (void)state;
     ferry_future *f;
@@ -776,6 +814,7 @@ TASK_TEST(names) {
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("FUT-04 tasks go on in the order in which they came", tasks_in_order),
+        CASE("FUT-04 the same for a task of their own loop", neighbours_in_order),
         CASE("FUT-04 threads and jobs are all told", tasks_and_threads_are_all_told),
         CASE("FUT-04 a callback that is added while others are told doesn't overtake them",
              a_late_callback_does_not_overtake),
