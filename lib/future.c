@@ -518,8 +518,12 @@ static void callback_drop(struct ferry__item *item) {
 static void callback_due(struct ferry__link *link, ferry_future *f) {
     struct callback *c = ferry__container(link, struct callback, link);
     (void)f;
-    if (!ferry__loop_send(c->loop, &c->item))
+    /* The loop may call it, and end, before the send is over. */
+    ferry_loop *loop = c->loop;
+    ferry__loop_ref(loop);
+    if (!ferry__loop_send(loop, &c->item))
         callback_drop(&c->item);
+    ferry__loop_unref(loop);
 }
 
 static void callback_notify(struct ferry__link *link, ferry_future *f, struct ferry__wakes *wakes) {
@@ -561,11 +565,13 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
                            .fn = fn,
                            .arg = arg};
     ferry__loop_ref(loop);
+    ferry__loop_ref(loop); /* this call's: once the callback was called, the loop may end before it is over */
     atomic_fetch_add(&loop->callbacks, 1);
     ferry__loop_expect(loop);
     list_here(f);
     if (!add_link(f, &c->link, true))
         callback_due(&c->link, f);
     atomic_fetch_sub(&loop->entering, 1);
+    ferry__loop_unref(loop);
     return 0;
 }

@@ -13,16 +13,18 @@
 
 static struct ferry__detail say_closed = FERRY__STATIC_DETAIL("the loop was shut down: it takes no more callbacks");
 
-/* Hands in one more callback, if the loop still takes any. */
+/* Hands in one more callback, if the loop still takes any. Once it is in, the loop may call it, and the program may end
+ * and free the loop on account of that, before this returns: so it is held meanwhile. */
 static bool hand_in(ferry_loop *loop, struct ferry__item *item) {
+    ferry__loop_ref(loop);
     atomic_fetch_add(&loop->callbacks, 1);
-    if (!ferry__loop_accept(loop, item)) {
+    bool taken = ferry__loop_accept(loop, item);
+    if (!taken)
         atomic_fetch_sub(&loop->callbacks, 1);
-        return false;
-    }
-    if (ferry__loop_here(loop))
+    else if (ferry__loop_here(loop))
         ferry__loop_need_turn(loop);
-    return true;
+    ferry__loop_unref(loop);
+    return taken;
 }
 
 static void call(ferry_loop *loop, ferry_fn fn, void *arg) {
