@@ -30,6 +30,10 @@ void *ferry__malloc(size_t size) {
     return current.malloc(size ? size : 1);
 }
 
+void *ferry__malloc_aligned(size_t alignment, size_t size) {
+    return ferry__alloc_replaced() ? ferry__malloc(size) : aligned_alloc(alignment, size);
+}
+
 void *ferry__calloc(size_t count, size_t size) {
     if (size && count > SIZE_MAX / size)
         return NULL;

@@ -7,6 +7,8 @@
 #include <string.h>
 
 void *ferry__malloc(size_t size);
+/* As well aligned as the allocator knows how; `size` is a multiple of `alignment`. */
+void *ferry__malloc_aligned(size_t alignment, size_t size);
 void *ferry__calloc(size_t count, size_t size);
 void *ferry__realloc(void *block, size_t size);
 void ferry__free(void *block);

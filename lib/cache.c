@@ -1,11 +1,11 @@
 /* Records of handles, jobs and callbacks, kept for the next time.
  *
- * They are allocated one by one, by ferry__malloc(), and are freed one by one by whoever has too many: a record doesn't
- * know where it has been kept. For each size a thread keeps up to two batches: the loaded records, from which it takes
- * and to which it gives, and a spare batch, so that taking and giving in turn at a batch's edge stays its own affair.
- * When both are full the spare one goes to the depot, all of it with one step under the lock; when both are empty one
- * comes from there. So memory that is taken on one thread and given back on another finds its way back in batches. The
- * depot has a bound: what is beyond it is freed. A thread gives all back at its end.
+ * They are allocated one by one, some of them at the beginning of a cache line, and are freed one by one by whoever has too many:
+ * a record doesn't know where it has been kept. For each size a thread keeps up to two batches: the loaded records, from
+ * which it takes and to which it gives, and a spare batch, so that taking and giving in turn at a batch's edge stays its
+ * own affair. When both are full the spare one goes to the depot, all of it with one step under the lock; when both are
+ * empty one comes from there. So memory that is taken on one thread and given back on another finds its way back in
+ * batches. The depot has a bound: what is beyond it is freed. A thread gives all back at its end.
  *
  * Tools that watch each object see each one: nothing is kept under AddressSanitizer, ThreadSanitizer and Valgrind, nor
  * when the program has an allocator of its own, which may count or bound what the library holds.
@@ -77,6 +77,13 @@ static void depot_give(size_t place, struct ferry__record *batch) {
         free_batch(batch);
 }
 
+/* Who asks for whole cache lines means that: it is passed between processors. */
+static void *fresh(size_t size, size_t room) {
+    if (size % FERRY__LINE_SIZE != 0)
+        return ferry__malloc(room);
+    return ferry__malloc_aligned(FERRY__LINE_SIZE, (room + FERRY__LINE_SIZE - 1) / FERRY__LINE_SIZE * FERRY__LINE_SIZE);
+}
+
 static FERRY__NOINLINE void *get_slowly(struct ferry__cache *cache, size_t size) {
     size_t place = place_of(size);
     if (place >= FERRY__RECORD_SIZES || watched())
@@ -89,7 +96,7 @@ static FERRY__NOINLINE void *get_slowly(struct ferry__cache *cache, size_t size)
             batch = depot_take(place);
     }
     if (!batch)
-        return ferry__malloc(FERRY__RECORD_MIN + place * FERRY__RECORD_UNIT);
+        return fresh(size, FERRY__RECORD_MIN + place * FERRY__RECORD_UNIT);
     cache->sizes[place].loaded = batch->next;
     cache->sizes[place].n = FERRY__RECORD_BATCH - 1;
     return batch;

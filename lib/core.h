@@ -122,6 +122,7 @@ struct ferry__ctx {
     ferry_future *self;       /* the handle of the task or job */
     struct ferry__cell *inherited; /* job: the flag of the scope that it was started in */
     struct ferry__ctx *listener_next, *listener_prev; /* job: under scope.c's lock */
+    uint32_t calm;            /* job: as long as this is ferry__scope_cancels, `inherited` can't have been set */
     struct ferry__cell *cells; /* of its open scopes: freed at the end without looking at the scopes */
     struct ferry__group_core *groups; /* group.c: open ones, innermost first */
     ferry_mutex *held;        /* mutexes that it holds */
@@ -153,6 +154,9 @@ void ferry__ctx_kick(struct ferry__ctx *ctx);
 struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx);
 struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell); /* NULL too */
 void ferry__cell_unref(struct ferry__cell *cell);
+/* Counted up after each flag that is set: who has seen that a region isn't cancelled, and knows the count of before, needn't
+ * look at its flags while that is the same. */
+extern _Atomic uint32_t ferry__scope_cancels;
 /* The earliest deadline that counts for the current region, absolute. Owner side. */
 int64_t ferry__scope_deadline(struct ferry__ctx *ctx);
 /* Before a job sleeps: who sets a flag that it inherited kicks its thread. Owner side; once will do. */
@@ -261,6 +265,10 @@ struct ferry__thread {
     struct ferry__ctx *current; /* own: the task, job or thread that runs now */
     ferry_loop *loop;           /* own: the loop bound to this thread last, or NULL */
     struct ferry__worker *worker; /* own: of a pool; NULL */
+    pthread_t pthread;          /* fixed, as long as it lives */
+    const void *sent_home[4];   /* own: of a pool's thread: the last ones; they may be gone */
+    unsigned n_sent_home;       /* own */
+    ferry_loop *client;         /* own: of a pool's thread: the loop that it works for; a reference. NULL */
     struct ferry__cache cache;  /* own */
     struct ferry__thread *next; /* under the list's lock */
 };
@@ -274,10 +282,19 @@ void ferry__thread_kick(struct ferry__thread *thread); /* look again; any thread
 
 enum ferry__kind { FERRY__IS_TASK, FERRY__IS_JOB, FERRY__IS_PROMISE, FERRY__IS_SHIELD, FERRY__IS_FIXED };
 
+/* Work handed to a loop from outside; lives in whoever it concerns. */
+struct ferry__item {
+    struct ferry__item *next;
+    void (*run)(ferry_loop *loop, struct ferry__item *item); /* on the loop's thread */
+    const void *ahead; /* a hint: what stands further down in the inbox, if it hasn't gone yet. NULL */
+    void (*drop)(struct ferry__item *item); /* the loop was closed with it inside; NULL: nothing to do */
+};
+
 /* Somebody who wants to know when a future is done. */
 struct ferry__link {
     struct ferry__link *next, *prev; /* under the future's lock */
     bool listed;                     /* under the future's lock */
+    ferry_loop *loop; /* fixed: whose thread alone may do what follows from it, or NULL: any */
     /* Called once, with the future's lock held, in the order of registration: may claim one waiter and put it
      * on `wakes` (ferry__wakes_add), or ask for `after` (ferry__wakes_later). */
     void (*notify)(struct ferry__link *link, ferry_future *future, struct ferry__wakes *wakes);
@@ -288,20 +305,25 @@ struct ferry__link {
 
 struct ferry_future {
     _Atomic uint32_t refs;
-    _Atomic int done;        /* written once, under lock, after result and detail */
     unsigned lock;
     uint8_t kind;            /* enum ferry__kind; fixed */
     _Atomic bool read;       /* atomic: its error was seen by somebody */
     _Atomic bool delivered;  /* atomic: the out-parameters were written */
+    _Atomic bool done;       /* written once, under lock, after result and detail */
     bool telling;            /* under lock: done, and the list is being told */
-    bool named;              /* fixed: the name is a copy of its own */
-    uint32_t generation;     /* fixed */
+    bool at_home;            /* under lock: by `home`, which hasn't begun */
+    bool abroad;             /* under lock: it isn't, or wasn't, the affair of `home` alone */
+    bool plain;              /* fixed: of a job, executor.h */
     int64_t result;          /* before done */
-    struct ferry__detail *detail; /* before done */
     struct ferry__link *first, *last; /* under lock */
+    struct ferry__item item; /* a job on its way home, to be told of or freed. As far as `ahead` it is a cache line */
+    struct ferry__detail *detail; /* before done */
+    ferry_loop *home;        /* fixed: the loop of a job's submitter, which the job holds; NULL */
     struct ferry__member *member;     /* group.c; set before the start */
     struct ferry__origin *origin;     /* debug.c: where it was made; NULL */
     const char *name;                 /* fixed */
+    uint32_t generation;     /* fixed */
+    bool named;              /* fixed: the name is a copy of its own */
 };
 
 void ferry__wakes_later(struct ferry__wakes *wakes, struct ferry__link *link); /* inside a notify */
@@ -320,6 +342,10 @@ ferry_future *ferry__shield_source(ferry_future *f);
 ferry_future *ferry__future_fixed(int64_t result, struct ferry__detail *detail);
 /* Decides it, once; false when it was decided before (detail is dropped then). Any thread. */
 bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detail *detail);
+/* The same, but when only f->home has to do with it the rest is left to that loop: *left is true then, and its thread is
+ * to call ferry__future_tell() next. The caller holds the handle and the loop until that is certain. */
+bool ferry__future_decide(ferry_future *f, int64_t result, struct ferry__detail *detail, bool *left);
+void ferry__future_tell(ferry_future *f);
 /* Registers; false, and nothing done, when the future is done. */
 bool ferry__future_link(ferry_future *f, struct ferry__link *link);
 /* Takes back; false when it was notified already. */
@@ -343,13 +369,6 @@ void ferry__group_abandon(struct ferry__group_core *core);
 void ferry__group_abandon_all(struct ferry__ctx *ctx);
 
 /* ---- task.c ----------------------------------------------------------------------------------------- */
-
-/* Work handed to a loop from outside; lives in whoever it concerns. */
-struct ferry__item {
-    struct ferry__item *next;
-    void (*run)(ferry_loop *loop, struct ferry__item *item); /* on the loop's thread */
-    void (*drop)(struct ferry__item *item); /* the loop was closed with it inside; NULL: nothing to do */
-};
 
 struct ferry__timer { /* in a loop's heap; loop thread only */
     int64_t at;
@@ -429,6 +448,7 @@ struct ferry__inbox {
 int ferry__inbox_init(struct ferry__inbox *inbox);
 void ferry__inbox_fini(struct ferry__inbox *inbox);
 bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item); /* false: closed. Any thread */
+bool ferry__inbox_put_after(struct ferry__inbox *inbox, struct ferry__item *item, const void *ahead);
 struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox);            /* loop thread */
 bool ferry__inbox_linger(struct ferry__inbox *inbox); /* loop thread: waits for a moment, if that pays; anything there? */
 bool ferry__inbox_waits(struct ferry__inbox *inbox);                         /* something inside? */
@@ -476,7 +496,8 @@ struct ferry_loop {
     _Atomic int entering;       /* atomic: threads that look at the state, and hand something in if it lets them */
     struct ferry__item recount_item; /* makes the loop see a new callback */
     _Atomic int recounting;          /* atomic: recount_item is on its way; it holds a reference */
-    _Atomic long jobs;          /* submitted from here, not yet ended (or given up) */
+    _Atomic long jobs;          /* submitted from here, not yet ended (or given up): with those below. May be negative */
+    _Atomic long jobs_here;     /* the same, as counted by the loop's own thread; only written by that */
     _Atomic(ferry_executor *) executor; /* made when first needed */
     struct ferry__task *main_task; /* of ferry_loop_run(): holds a reference */
     struct ferry__task *spared;    /* the task that runs the shutdown itself */
@@ -499,6 +520,10 @@ static inline bool ferry__loop_forked(const ferry_loop *loop) {
 extern struct ferry__detail ferry__say_parents_loop, ferry__say_base_gone;
 bool ferry__loop_base_gone(const ferry_loop *loop); /* the program freed its base before; loop thread, before it is freed */
 
+static inline long ferry__loop_jobs(const ferry_loop *loop) {
+    long here = atomic_load_explicit(&((ferry_loop *)loop)->jobs_here, memory_order_relaxed);
+    return atomic_load(&((ferry_loop *)loop)->jobs) + here;
+}
 void ferry__loop_ref(ferry_loop *loop);
 void ferry__loop_unref(ferry_loop *loop);
 /* The same on its own thread, mostly without an atomic operation: for what comes and goes with each task. */
@@ -544,7 +569,7 @@ int ferry__job_cancel(ferry_future *f);
 void ferry__job_destroy(ferry_future *f); /* future.c, at the last reference */
 void ferry__job_deliver(ferry_future *f, int64_t result);
 /* What scope.c asks for on behalf of a job that runs: enum ferry__request. */
-int ferry__job_request(ferry_future *f);
+int ferry__job_request(const ferry_future *f);
 /* ferry_submit_with() for a member of a group; `member` is set before the job can end. */
 ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *arg,
                                    const ferry_job_options *options, struct ferry__member *member);

@@ -269,7 +269,7 @@ void ferry__executor_refuse(ferry_executor *executor, int64_t code, struct ferry
 }
 
 void ferry__executor_began(ferry_executor *executor, struct ferry__job *job) {
-    job->started = ferry__now();
+    job->started = ferry__now_roughly();
     executor->stats.running++;
     executor->stats.started++;
     job->prev_running = NULL;
@@ -434,14 +434,15 @@ static void submit(ferry_executor *executor, struct ferry__job *job, struct ferr
 }
 
 void ferry__job_submit(struct ferry__job *job, struct ferry__ctx *ctx) {
-    if (job->home) {
-        atomic_fetch_add(&job->home->jobs, 1);
-        atomic_store_explicit(&job->counted, true, memory_order_relaxed);
-    }
+    ferry__job_count(job);
     if (job->executor->kind == FERRY__INLINE)
         ferry__inline_submit(job->executor, job, ferry__thread_self());
     else
         submit(job->executor, job, ctx);
+}
+
+static bool may_be_cancelled(const struct ferry__ctx *ctx) {
+    return atomic_load_explicit(&ctx->asked, memory_order_acquire) || ctx->next_deadline != FERRY__NEVER;
 }
 
 ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *arg,
@@ -450,19 +451,20 @@ ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *
     if (!ctx || (!executor && !(executor = ferry_executor_default())))
         return NULL;
     ferry__executor_check_fork(executor);
+    uint32_t calm = atomic_load(&ferry__scope_cancels);
     struct ferry__job *job = ferry__job_new(executor, fn, arg, options, ctx, member);
     if (!job)
         return NULL;
     int rc;
     if (!fn) {
         ferry__job_finish(job, (struct ferry__job_end){-EINVAL, NULL});
-    } else if (ferry__scope_look(ctx, ctx->next_deadline == FERRY__NEVER ? 0 : ferry__now())) {
-        ferry__scope_tell(ctx);
+    } else if (may_be_cancelled(ctx) && ferry__region_cancelled(ctx)) {
         ferry__job_finish(job, (struct ferry__job_end){-ECANCELED, &say_cancelled});
     } else if (options && options->limiter &&
                (rc = ferry__token_take(options->limiter, options->key, &job->token)) < 0) {
         ferry__job_finish(job, (struct ferry__job_end){rc, ferry__error_take(ctx, rc)});
     } else {
+        job->calm = calm;
         ferry__job_submit(job, ctx);
     }
     return &job->future;

@@ -29,32 +29,42 @@ struct ferry__work {
     bool told;                       /* of a turn, under its pool's lock: its strand was told that all is cancelled */
 };
 
+/* What two processors touch of a job that nothing special happens to is the first line of its handle, and the two lines
+ * from `work` on; the rest of the handle, and what follows `apart_rest`, is written and read where it was submitted. */
 struct ferry__job {
-    ferry_future future;         /* first */
+    ferry_future future;         /* first. future.plain: neither options nor inherited values */
+    char apart[2 * FERRY__LINE_SIZE - sizeof(ferry_future)];
+
     struct ferry__work work;
-    ferry_executor *executor;    /* a reference */
-    enum ferry__job_state state; /* under the executor's lock; at the door: in_lock */
     ferry_fn fn;
     void *arg;
-    ferry_job_options options;
-    struct ferry__token *token;  /* of options.limiter; held until it is finished; NULL */
-    ferry_loop *home;            /* a reference; NULL */
-    struct ferry__cell *cell;    /* a reference; NULL */
-    struct ferry__values *values; /* a reference, until it runs; NULL */
+    ferry_loop *home;            /* fixed: future.home, which holds a reference; NULL */
     int64_t deadline;
+
+    struct ferry__cell *inherited; /* fixed: `cell` */
     int64_t started;             /* clock; under the executor's lock */
     struct ferry__job *next_running, *prev_running; /* under the executor's lock */
+    _Atomic uintptr_t runner;    /* atomic: the struct ferry__thread that runs fn; plus 1: it was told; 0: fn doesn't run */
+    uint32_t calm;               /* fixed: of the context that it will be */
     _Atomic int request;         /* atomic: enum ferry__request */
+    uint8_t state;               /* enum ferry__job_state; under the executor's lock; at the door: in_lock */
+    bool abandoned;              /* under hook_lock and the executor's lock; stays once fn has ended */
+    char apart_rest[FERRY__LINE_SIZE - 50];
+
+    ferry_executor *executor;    /* a reference */
+    struct ferry__cell *cell;    /* a reference; NULL */
+    struct ferry__values *values; /* a reference, until it runs; NULL */
     _Atomic bool counted;        /* atomic: it counts among its home's jobs */
-    unsigned hook_lock;          /* guards the six below; `hooked` and `abandoned` stay once fn has ended */
-    struct ferry__thread *thread; /* while fn runs */
-    pthread_t pthread;           /* likewise */
+    bool optioned;               /* fixed: there are options */
+    bool hooked;                 /* it was told; stays once fn has ended */
+    unsigned hook_lock;          /* guards `hooked` and the four below */
+    struct ferry__thread *thread; /* its runner, from when it was told until fn has ended */
     struct ferry__job *helping;  /* what its thread runs while it waits for that: told with it */
-    bool hooked;                 /* it was told */
-    bool abandoned;
     struct ferry__service_timer *patience; /* until it is abandoned; holds a reference on the handle */
     uint32_t hook_busy;          /* futex word: 1 while the hook runs */
-    struct ferry__item free_item;
+    struct ferry__token *token;  /* of options.limiter; held until it is finished; NULL */
+    ferry_job_options options;   /* only set when optioned */
+    char apart_end[40];          /* whole lines, where pointers have 8 bytes: the record begins with one, then */
 };
 
 struct ferry_executor {
@@ -74,6 +84,8 @@ struct ferry_executor {
     uint64_t entered;    /* jobs that ever came to the door or into the line */
     uint64_t left_seen;  /* of them: an older value of `left` */
 
+    char apart_both[FERRY__LINE_SIZE];
+
     /* Changed with both locks held: so either will do to read these. */
     bool closed;
     bool cancelling;     /* closed with FERRY_CLOSE_CANCEL */
@@ -81,7 +93,7 @@ struct ferry_executor {
     char apart[FERRY__LINE_SIZE];
 
     unsigned lock;       /* guards all below, and what threads.c and strand.c say */
-    _Atomic bool wanted; /* a pool: who submits is to call a thread (threads.c); read under in_lock */
+    _Atomic bool wanted; /* a pool: who submits is to call a thread (threads.c); under `lock`; also read under in_lock */
     size_t delivering;   /* jobs that have left the line, or run no longer, and whose handles aren't done yet */
     struct ferry__work *first, *last; /* the line */
     _Atomic uint64_t left;            /* jobs that ever left it; also read under in_lock */
@@ -166,8 +178,17 @@ struct ferry__job_end ferry__job_run_for(struct ferry__job *waiting, struct ferr
 static inline bool ferry__job_orphaned(const struct ferry__job *job) {
     return atomic_load_explicit(&job->future.refs, memory_order_acquire) == 1;
 }
+static inline const ferry_job_options *ferry__job_options(const struct ferry__job *job) {
+    static const ferry_job_options none;
+    return job->optioned ? &job->options : &none;
+}
+void ferry__job_count(struct ferry__job *job); /* among those of its home, from now on */
 /* Decides the handle and gives the running side's reference back: the job may be gone then. */
 void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end);
+/* The same by a pool's thread, which may leave what follows to the loop that the job came from. */
+void ferry__job_finish_at_home(struct ferry__job *job, struct ferry__job_end end, struct ferry__thread *thread);
+/* Before a pool's thread rests or leaves. */
+void ferry__job_no_client(struct ferry__thread *thread);
 
 /* threads.c, under both of the pool's locks unless said otherwise */
 void ferry__pool_rouse(ferry_executor *pool, struct ferry__after *after); /* the line, or the pool, has grown */

@@ -6,6 +6,10 @@
  * refs counts the users' references, one for the running side (task, job, promise) and one for each
  * callback and each kick that is on its way. The last one frees the record.
  *
+ * Where a job ends that was submitted from a loop, and only tasks and callbacks of that loop wait
+ * for it, the job's thread only decides (at_home), and the loop tells them: what they consist of
+ * stays on one processor.
+ *
  * `done` is stored after result and detail (release), so that who reads it as true (acquire) may
  * read them. The list of links is guarded by the lock; each link is notified once, under the lock,
  * in the order of registration; a task of the same loop that waits first stands in the task's record
@@ -168,6 +172,7 @@ static bool tell(ferry_future *f) {
         link->notify(link, f, &wakes);
     struct ferry__link *later = wakes.later_first;
     f->telling = later != NULL;
+    f->at_home = false;
     ferry__unlock(&f->lock);
     FERRY__POINT(future_tell);
     ferry__wake_all(&wakes);
@@ -201,10 +206,34 @@ bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detai
     return true;
 }
 
+bool ferry__future_decide(ferry_future *f, int64_t result, struct ferry__detail *detail, bool *left) {
+    ferry__lock(&f->lock);
+    *left = f->first && !f->abroad && !f->done;
+    if (!*left) {
+        ferry__unlock(&f->lock);
+        return ferry__future_complete(f, result, detail);
+    }
+    f->result = result;
+    if (detail)
+        f->detail = detail;
+    f->telling = f->at_home = true;
+    atomic_store_explicit(&f->done, 1, memory_order_release);
+    ferry__unlock(&f->lock);
+    return true;
+}
+
+void ferry__future_tell(ferry_future *f) {
+    do {
+        ferry__lock(&f->lock);
+    } while (tell(f));
+}
+
 /* Registers; false, and nothing done, when there is nobody left who would tell it. */
 static bool add_link(ferry_future *f, struct ferry__link *link, bool in_turn) {
+    bool abroad = link->loop != f->home;
     ferry__lock(&f->lock);
-    if (f->done && !(in_turn && f->telling)) {
+    f->abroad |= abroad;
+    if (f->done && !(in_turn && f->telling && !(f->at_home && abroad))) {
         ferry__unlock(&f->lock);
         return false;
     }
@@ -298,6 +327,7 @@ int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadl
     struct observer o;
     o.link.notify = observed;
     o.link.after = NULL;
+    o.link.loop = ctx->kind == FERRY__TASK ? ctx->loop : NULL;
     ferry__waiter_init(&o.waiter, ctx);
     FERRY__POINT(future_link);
     if (!ferry__future_link(f, &o.link))
@@ -558,7 +588,7 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
         ferry__record_put(c, sizeof *c);
         return (int)ferry__error_say(ctx, FERRY_ECLOSED, &say_down);
     }
-    *c = (struct callback){.link = {.notify = callback_notify, .after = callback_due},
+    *c = (struct callback){.link = {.notify = callback_notify, .after = callback_due, .loop = loop},
                            .item = {.run = callback_run, .drop = callback_drop},
                            .future = ferry_ref(f),
                            .loop = loop,

@@ -17,6 +17,10 @@
  *
  * Before it says so the loop may linger for a moment, as long as that pays (spin.c): it is awake meanwhile.
  *
+ * What is taken out at once may be many items, each in a cache line of another processor. Whoever sends many says with
+ * each which one it sent a few items before (ahead), so that several of them come at a time. It may be gone by then: the
+ * address is fetched from, never read.
+ *
  * Owners: head, awake, waking are atomic; `first` and `spin` belong to the loop's thread; the bell is fixed. */
 #include "config.h"
 
@@ -45,6 +49,11 @@ static void ring(struct ferry__inbox *inbox) {
 }
 
 bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item) {
+    return ferry__inbox_put_after(inbox, item, NULL);
+}
+
+bool ferry__inbox_put_after(struct ferry__inbox *inbox, struct ferry__item *item, const void *ahead) {
+    item->ahead = ahead;
     struct ferry__item *head = atomic_load_explicit(&inbox->head, memory_order_relaxed);
     do {
         if (head == &closed_mark)
@@ -60,6 +69,7 @@ static struct ferry__item *turned_round(struct ferry__item *newest) {
     struct ferry__item *oldest = NULL;
     while (newest) {
         struct ferry__item *older = newest->next;
+        ferry__prefetch_to_write(newest->ahead); /* each comes from another processor: not one after the other */
         newest->next = oldest;
         oldest = newest;
         newest = older;

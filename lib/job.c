@@ -4,15 +4,22 @@
  *                                    whether fn ever runs
  *
  * A running job is told by its flag (request), a kick of its thread, the signal that it asked for, and its
- * interrupt hook. hook_lock stands between the cancel and the end of fn: the canceller claims the hook while
- * `thread` is set, and the worker, once fn has returned, clears `thread` and waits for a hook that is busy. So the hook
- * never runs after fn, and never twice.
+ * interrupt hook. Between the cancel and the end of fn stands `runner`: 0, the thread that runs fn, or that thread
+ * marked as told. The thread sets it and then looks at the request; who cancels sets the request and then tries to mark
+ * the runner: so one of the two sees the other. Once fn has returned the thread takes itself out again, in one step when
+ * it wasn't told, without any lock. When it was, it takes hook_lock, under which the canceller works, clears `thread`
+ * and waits for a hook that is busy. So the hook never runs after fn, and never twice.
  *
  * A job whose thread runs another one while it waits for that (threads.c) passes on what it is told: the wait owns
  * what it waits for, but can't see the request.
  *
  * References on the handle: the user's; the running side's, until fn has ended (also of an abandoned job); the
  * patience timer's. The record goes with the last; then arg_free runs, on the home loop's thread where there is one.
+ *
+ * The end. Who waits is mostly a task or a callback of the loop that the job was submitted from (home). Then the job's
+ * thread only decides the handle and sends it home by the inbox: all the rest is done there, so that nothing but the
+ * handle's first line goes to and fro between the processors. A worker holds a reference on the loop that it works for
+ * (client) as long as it doesn't rest, because a loop may have come to its end before the send has.
  *
  * counted: the home loop counts it as its own from the submit until it has ended or was abandoned, whichever comes
  * first. */
@@ -24,16 +31,46 @@
 
 #include "executor.h"
 
+#define TOLD ((uintptr_t)1) /* of a runner */
+
 static struct ferry__detail say_never = FERRY__STATIC_DETAIL("cancelled before it began");
 static struct ferry__detail say_abandoned = FERRY__STATIC_DETAIL("given up: it doesn't stop, and its thread runs on");
 
+static struct ferry__job *job_of(struct ferry__item *item) {
+    return ferry__container(item, struct ferry__job, future.item);
+}
+
 /* ---- Life ----------------------------------------------------------------------------------------------- */
 
-static void uncount(struct ferry__job *job) {
-    if (!atomic_exchange(&job->counted, false))
+static void count_here(ferry_loop *loop, long more) {
+    long jobs = atomic_load_explicit(&loop->jobs_here, memory_order_relaxed);
+    atomic_store_explicit(&loop->jobs_here, jobs + more, memory_order_relaxed);
+}
+
+/* False: it was given up before. */
+static bool still_counted(struct ferry__job *job) {
+    if (job->optioned) /* else nobody can have given it up */
+        return atomic_exchange(&job->counted, false);
+    return atomic_load_explicit(&job->counted, memory_order_relaxed);
+}
+
+void ferry__job_count(struct ferry__job *job) {
+    ferry_loop *home = job->future.home;
+    if (!home)
         return;
+    atomic_store_explicit(&job->counted, true, memory_order_relaxed);
+    if (ferry__loop_here(home))
+        count_here(home, 1);
+    else
+        atomic_fetch_add(&home->jobs, 1);
+}
+
+static void uncount(struct ferry__job *job) {
+    if (!still_counted(job))
+        return;
+    atomic_fetch_sub(&job->home->jobs, 1);
     /* A loop that sleeps and has no jobs left has to see whether there is anything else it can wait for. */
-    if (atomic_fetch_sub(&job->home->jobs, 1) == 1 && ferry__inbox_sleeps(&job->home->inbox))
+    if (ferry__inbox_sleeps(&job->home->inbox) && ferry__loop_jobs(job->home) == 0)
         ferry__loop_expect(job->home);
 }
 
@@ -49,7 +86,9 @@ bool ferry__heritage_take(struct ferry__heritage *heritage, struct ferry__ctx *c
                                          .values = ferry__values_ref(ctx->values),
                                          .home = ferry__loop_of(ctx),
                                          .deadline = ferry__scope_deadline(ctx)};
-    if (heritage->home)
+    if (heritage->home && ferry__loop_here(heritage->home))
+        ferry__loop_ref_here(heritage->home);
+    else if (heritage->home)
         ferry__loop_ref(heritage->home);
     return true;
 }
@@ -65,23 +104,38 @@ void ferry__heritage_drop(struct ferry__heritage *heritage) {
 static struct ferry__job *new_job(ferry_executor *executor, ferry_fn fn, void *arg,
                                   const ferry_job_options *options, const struct ferry__heritage *heritage,
                                   struct ferry__member *member) {
-    static const ferry_job_options none;
     struct ferry__job *job = ferry__record_get(sizeof *job);
     if (!job)
         return NULL;
-    *job = (struct ferry__job){.options = options ? *options : none};
-    ferry__future_init(&job->future, FERRY__IS_JOB, job->options.name, "job");
-    job->options.name = NULL; /* copied */
+    ferry__future_init(&job->future, FERRY__IS_JOB, options ? options->name : NULL, "job");
     atomic_store_explicit(&job->future.refs, 2, memory_order_relaxed);
     job->future.member = member;
+    job->future.abroad = member != NULL;
+    job->work.strand = NULL;
     job->executor = executor;
     ferry__executor_ref(executor);
+    job->state = FERRY__JOB_WAITING;
     job->fn = fn;
     job->arg = arg;
-    job->cell = heritage->cell;
+    job->cell = job->inherited = heritage->cell;
+    job->calm = atomic_load(&ferry__scope_cancels) - 1; /* whoever has looked at the region knows better */
     job->values = heritage->values;
     job->deadline = heritage->deadline;
-    job->home = heritage->home;
+    atomic_init(&job->request, FERRY__REQUEST_NONE);
+    atomic_init(&job->counted, false);
+    atomic_init(&job->runner, 0);
+    job->thread = NULL;
+    job->hook_lock = 0;
+    job->helping = NULL;
+    job->hooked = job->abandoned = false;
+    job->patience = NULL;
+    job->hook_busy = 0;
+    job->token = NULL;
+    job->optioned = options != NULL;
+    job->future.plain = !options && !job->values;
+    if (options)
+        job->options = *options;
+    job->home = job->future.home = heritage->home;
     return job;
 }
 
@@ -110,37 +164,42 @@ struct ferry__job *ferry__job_heir(ferry_executor *executor, ferry_fn fn, void *
 }
 
 static void job_free(struct ferry__job *job) {
-    if (job->options.arg_free)
-        job->options.arg_free(job->arg);
-    ferry_loop *home = job->home;
+    if (!job->future.plain && ferry__job_options(job)->arg_free)
+        ferry__job_options(job)->arg_free(job->arg);
+    ferry_loop *home = job->future.home;
     ferry__record_put(job, sizeof *job);
-    if (home)
+    if (!home)
+        return;
+    if (ferry__loop_here(home))
+        ferry__loop_unref_here(home);
+    else
         ferry__loop_unref(home);
 }
 
 static void free_on_loop(ferry_loop *loop, struct ferry__item *item) {
     (void)loop; /* a turn holds a reference of its own */
-    job_free(ferry__container(item, struct ferry__job, free_item));
+    job_free(job_of(item));
 }
 
 static void free_anywhere(struct ferry__item *item) {
-    job_free(ferry__container(item, struct ferry__job, free_item));
+    job_free(job_of(item));
 }
 
 void ferry__job_destroy(ferry_future *f) {
     struct ferry__job *job = (struct ferry__job *)f;
     ferry__cell_unref(job->cell);
-    ferry__values_unref(job->values);
+    if (!f->plain)
+        ferry__values_unref(job->values);
     ferry__executor_unref(job->executor);
     job->cell = NULL;
     job->executor = NULL;
-    if (job->options.arg_free && job->home && !ferry__loop_here(job->home)) {
-        job->free_item.run = free_on_loop;
-        job->free_item.drop = free_anywhere;
+    if (!f->plain && ferry__job_options(job)->arg_free && job->home && !ferry__loop_here(job->home)) {
+        job->future.item.run = free_on_loop;
+        job->future.item.drop = free_anywhere;
         /* The loop may take the item, and with it the job's reference, before the send is over. */
         ferry_loop *home = job->home;
         ferry__loop_ref(home);
-        bool sent = ferry__loop_send(home, &job->free_item);
+        bool sent = ferry__loop_send(home, &job->future.item);
         ferry__loop_unref(home);
         if (sent)
             return;
@@ -150,13 +209,74 @@ void ferry__job_destroy(ferry_future *f) {
 
 void ferry__job_deliver(ferry_future *f, int64_t result) {
     struct ferry__job *job = (struct ferry__job *)f;
-    if (job->options.deliver && !atomic_exchange(&f->delivered, true))
-        job->options.deliver(job->arg, result);
+    if (!f->plain && ferry__job_options(job)->deliver && !atomic_exchange(&f->delivered, true))
+        ferry__job_options(job)->deliver(job->arg, result);
+}
+
+/* First: who was waiting for the end may submit the next one. */
+static void give_token(struct ferry__job *job) {
+    if (!job->future.plain && job->token)
+        ferry__token_put(job->token);
+}
+
+static void tell_at_home(struct ferry__job *job) {
+    ferry__future_tell(&job->future);
+    uncount(job);
+    ferry__future_unref(&job->future);
+}
+
+static void home_run(ferry_loop *loop, struct ferry__item *item) {
+    struct ferry__job *job = job_of(item);
+    ferry__prefetch_to_write(&job->work); /* the record is used again soon */
+    ferry__prefetch_to_write(&job->inherited);
+    ferry__future_tell(&job->future);
+    if (still_counted(job))
+        count_here(loop, -1); /* it is awake, and sees for itself */
+    ferry__future_unref(&job->future); /* a turn holds a reference on the loop of its own */
+}
+
+static void home_drop(struct ferry__item *item) {
+    tell_at_home(job_of(item));
+}
+
+void ferry__job_no_client(struct ferry__thread *thread) {
+    ferry_loop *client = thread->client;
+    thread->client = NULL;
+    if (client)
+        ferry__loop_unref(client);
+}
+
+void ferry__job_finish_at_home(struct ferry__job *job, struct ferry__job_end end, struct ferry__thread *thread) {
+    ferry_loop *home = job->home;
+    if (!home) {
+        ferry__job_finish(job, end);
+        return;
+    }
+    give_token(job);
+    /* The loop may take the item, and with it the job's reference, before the send is over. */
+    if (thread->client != home) {
+        ferry__job_no_client(thread);
+        ferry__loop_ref(home);
+        thread->client = home;
+    }
+    bool left;
+    ferry__future_decide(&job->future, end.result, end.detail, &left);
+    FERRY__POINT(job_done);
+    if (left) {
+        job->future.item.run = home_run;
+        job->future.item.drop = home_drop;
+        const void **oldest = &thread->sent_home[thread->n_sent_home++ % 4], *ahead = *oldest;
+        *oldest = job;
+        if (!ferry__inbox_put_after(&home->inbox, &job->future.item, ahead))
+            tell_at_home(job);
+        return;
+    }
+    uncount(job);
+    ferry__future_unref(&job->future);
 }
 
 void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end) {
-    if (job->token) /* first: who was waiting for the end may submit the next one */
-        ferry__token_put(job->token);
+    give_token(job);
     ferry__future_complete(&job->future, end.result, end.detail);
     FERRY__POINT(job_done);
     uncount(job);
@@ -167,17 +287,16 @@ void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end) {
 
 /* Lets the job's signal through; true when it was blocked before. */
 static bool admit_signal(const struct ferry__job *job) {
-    int signo = job->options.interrupt_signal;
+    int signo = job->future.plain ? 0 : ferry__job_options(job)->interrupt_signal;
     sigset_t set, before;
-    sigemptyset(&set);
-    if (signo <= 0 || sigaddset(&set, signo) < 0)
+    if (signo <= 0 || sigemptyset(&set) < 0 || sigaddset(&set, signo) < 0)
         return false;
     pthread_sigmask(SIG_UNBLOCK, &set, &before);
     return sigismember(&before, signo) == 1;
 }
 
 static void shut_out_signal(const struct ferry__job *job, bool was_blocked) {
-    int signo = job->options.interrupt_signal;
+    int signo = job->future.plain ? 0 : ferry__job_options(job)->interrupt_signal;
     /* One that was sent is delivered when a system call returns, at the latest: now, and not to the thread's next
      * job. */
     if (signo > 0 && job->hooked)
@@ -190,7 +309,10 @@ static void shut_out_signal(const struct ferry__job *job, bool was_blocked) {
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-static void no_more_hooks(struct ferry__job *job) {
+static void no_more_hooks(struct ferry__job *job, const struct ferry__thread *thread) {
+    uintptr_t untold = (uintptr_t)thread;
+    if (atomic_compare_exchange_strong(&job->runner, &untold, 0))
+        return; /* nobody has told it, and nobody will */
     ferry__lock(&job->hook_lock);
     job->thread = NULL;
     struct ferry__service_timer *patience = job->patience;
@@ -204,6 +326,12 @@ static void no_more_hooks(struct ferry__job *job) {
     }
 }
 
+/* No deadline, no request, and no flag was set since it was submitted. */
+static bool nothing_to_see(const struct ferry__job *job) {
+    return job->deadline == FERRY__NEVER && !ferry__job_request(&job->future) &&
+           job->calm == atomic_load(&ferry__scope_cancels);
+}
+
 struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__thread *thread) {
     FERRY__POINT(job_taken);
     struct ferry__ctx ctx;
@@ -211,27 +339,27 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
     ctx.thread = thread;
     ctx.self = &job->future;
     ctx.loop = job->home;
-    ctx.inherited = job->cell;
-    ctx.values = job->values;
-    job->values = NULL;
+    ctx.inherited = job->inherited;
+    ctx.calm = job->calm;
+    if (!job->future.plain) {
+        ctx.values = job->values;
+        job->values = NULL;
+    }
     ctx.root.deadline = ctx.next_deadline = job->deadline;
     atomic_store_explicit(&ctx.asked, 1, memory_order_relaxed);
     struct ferry__ctx *outer = thread->current;
     thread->current = &ctx;
     struct ferry__job_end end = {-ECANCELED, &say_never};
     bool was_blocked = admit_signal(job);
-    ferry__lock(&job->hook_lock);
-    job->thread = thread;
-    job->pthread = pthread_self();
-    ferry__unlock(&job->hook_lock);
+    atomic_store(&job->runner, (uintptr_t)thread);
     FERRY__POINT(job_began);
-    /* A request that came before `thread` was set had nobody to tell: it is seen here. */
-    if (!ferry__scope_look(&ctx, job->deadline == FERRY__NEVER ? 0 : ferry__now())) {
+    /* A request that came before had nobody to tell: it is seen here. */
+    if (nothing_to_see(job) || !ferry__scope_look(&ctx, job->deadline == FERRY__NEVER ? 0 : ferry__now())) {
         end.result = job->fn(job->arg);
         end.detail = end.result < 0 ? ferry__error_take(&ctx, end.result) : NULL;
     }
     FERRY__POINT(job_returned);
-    no_more_hooks(job);
+    no_more_hooks(job, thread);
     shut_out_signal(job, was_blocked);
     ferry__ctx_end(&ctx);
     thread->current = outer;
@@ -240,8 +368,8 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
 
 /* ---- Telling it to stop --------------------------------------------------------------------------------- */
 
-int ferry__job_request(ferry_future *f) {
-    return atomic_load(&((struct ferry__job *)f)->request);
+int ferry__job_request(const ferry_future *f) {
+    return atomic_load(&((const struct ferry__job *)f)->request);
 }
 
 static void abandon(struct ferry__job *job) {
@@ -273,10 +401,10 @@ static void patience_over(void *arg) {
 
 /* With ABANDON: now, or when its grace is over. */
 static void lose_patience(struct ferry__job *job) {
-    if (job->options.grace_ms > 0) {
+    if (ferry__job_options(job)->grace_ms > 0) {
         ferry_ref(&job->future);
         struct ferry__service_timer *timer =
-            ferry__service_at(ferry__deadline(job->options.grace_ms), patience_over, job);
+            ferry__service_at(ferry__deadline(ferry__job_options(job)->grace_ms), patience_over, job);
         if (timer) {
             FERRY__POINT(job_patience);
             ferry__lock(&job->hook_lock);
@@ -299,23 +427,25 @@ static void lose_patience(struct ferry__job *job) {
 static void tell(struct ferry__job *job) {
     struct ferry__job *helping = NULL;
     ferry__lock(&job->hook_lock);
-    bool mine = job->thread && !job->hooked;
-    bool hook = mine && job->options.interrupt;
+    uintptr_t runner = atomic_load(&job->runner);
+    bool mine = runner && !(runner & TOLD) && atomic_compare_exchange_strong(&job->runner, &runner, runner | TOLD);
+    bool hook = mine && ferry__job_options(job)->interrupt;
     if (mine) {
         job->hooked = true;
+        job->thread = (struct ferry__thread *)runner;
         helping = job->helping;
         if (helping)
             ferry_ref(&helping->future);
         ferry__thread_kick(job->thread);
-        if (job->options.interrupt_signal > 0)
-            pthread_kill(job->pthread, job->options.interrupt_signal);
+        if (ferry__job_options(job)->interrupt_signal > 0)
+            pthread_kill(job->thread->pthread, ferry__job_options(job)->interrupt_signal);
         if (hook)
             __atomic_store_n(&job->hook_busy, 1, __ATOMIC_RELAXED);
     }
     ferry__unlock(&job->hook_lock);
     FERRY__POINT(job_hook);
     if (hook) {
-        job->options.interrupt(job->arg);
+        ferry__job_options(job)->interrupt(job->arg);
         __atomic_store_n(&job->hook_busy, 0, __ATOMIC_RELEASE);
         ferry__futex_wake(&job->hook_busy, 1);
     }
@@ -323,7 +453,7 @@ static void tell(struct ferry__job *job) {
         ferry__job_cancel(&helping->future);
         ferry__future_unref(&helping->future);
     }
-    if (mine && job->options.policy == FERRY_JOB_ABANDON)
+    if (mine && ferry__job_options(job)->policy == FERRY_JOB_ABANDON)
         lose_patience(job);
 }
 

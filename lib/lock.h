@@ -19,6 +19,15 @@ static inline void ferry__relax(void) {
 #endif
 }
 
+/* A hint; the address needn't be one. */
+static inline void ferry__prefetch_to_write(const void *address) {
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)address));
+#else
+    __builtin_prefetch(address, 1);
+#endif
+}
+
 void ferry__lock_slow(unsigned *lock);
 void ferry__unlock_slow(unsigned *lock);
 

@@ -293,6 +293,8 @@ static bool drain(ferry_loop *loop) {
     int left = ITEMS_A_SLICE;
     for (; left > 0 && (item = ferry__inbox_get(&loop->inbox)); left--)
         item->run(loop, item);
+    if (left < ITEMS_A_SLICE)
+        ferry__spin_amount(&loop->inbox.spin, (size_t)(ITEMS_A_SLICE - left));
     return left < ITEMS_A_SLICE;
 }
 
@@ -315,7 +317,7 @@ static bool turn(ferry_loop *loop) {
         ferry__loop_run_ready(loop);
         worked |= loop->steps < STEPS_A_SLICE;
         if (!has_work(loop)) {
-            if (atomic_load_explicit(&loop->jobs, memory_order_relaxed) <= 0 || !ferry__inbox_linger(&loop->inbox))
+            if (ferry__loop_jobs(loop) <= 0 || !ferry__inbox_linger(&loop->inbox))
                 break;
             /* The file descriptors have waited meanwhile. */
             if (end > loop->now + NS_LINGERING)
@@ -553,7 +555,7 @@ int ferry_loop_free(ferry_loop *loop) {
     }
     /* After a shutdown those callbacks are left whose handles haven't ended. They are dropped. */
     long callbacks = atomic_load(&loop->state) == FERRY__LOOP_DOWN ? 0 : atomic_load(&loop->callbacks);
-    long jobs = atomic_load(&loop->jobs);
+    long jobs = ferry__loop_jobs(loop);
     bool gone = ferry__loop_base_gone(loop), busy = loop->n_tasks > 0 || callbacks > 0 || jobs > 0;
     if (gone && busy)
         return (int)ferry_fail(-EINVAL, "%s", ferry__say_base_gone.text);
@@ -587,7 +589,7 @@ static long threads_awake(void) {
 
 /* Whether only another thread could make a task of this loop ready. */
 static bool depends_on_threads(ferry_loop *loop) {
-    if (loop->n_fds > 0 || atomic_load(&loop->jobs) > 0 || ferry__heap_first(&loop->timers) || loop->n_tasks == 0)
+    if (loop->n_fds > 0 || ferry__loop_jobs(loop) > 0 || ferry__heap_first(&loop->timers) || loop->n_tasks == 0)
         return false;
     return event_base_get_num_events(loop->base, EVENT_BASE_COUNT_ADDED) <= 1 + (loop->tick_at != FERRY__NEVER);
 }

@@ -97,6 +97,8 @@ static FERRY__NOINLINE struct ferry__thread *thread_enroll(void) {
     t->current = &t->ctx;
     t->loop = NULL;
     t->worker = NULL;
+    t->client = NULL;
+    t->pthread = pthread_self();
     self = t;
     return t;
 }

@@ -86,6 +86,7 @@ static bool cell_cancelled(const struct ferry__cell *cell) {
     return false;
 }
 
+_Atomic uint32_t ferry__scope_cancels;
 unsigned ferry__scope_lock;
 static struct ferry__ctx *listeners; /* under the lock */
 
@@ -121,9 +122,14 @@ void ferry__scope_forked(void) {
     listeners = NULL;
 }
 
+static void set_flag(struct ferry__cell *cell) {
+    atomic_store(&cell->cancelled, 1);
+    atomic_fetch_add(&ferry__scope_cancels, 1);
+}
+
 /* Sets the flag and tells the jobs below it, also those that sleep. */
 static void cell_cancel(struct ferry__cell *cell) {
-    atomic_store(&cell->cancelled, 1);
+    set_flag(cell);
     if (atomic_load(&cell->refs) == 1)
         return; /* nobody has inherited it */
     FERRY__POINT(cell_cancel);
@@ -182,7 +188,7 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
         __atomic_store_n(&s->cell, cell, __ATOMIC_SEQ_CST);
         FERRY__POINT(cell_published);
         if (request_of(s))
-            atomic_store(&cell->cancelled, 1);
+            set_flag(cell);
         inner = cell;
     }
     return ferry__cell_ref(ctx->top->cell);
@@ -275,7 +281,7 @@ bool ferry__scope_request(ferry_scope *scope, int request) {
 /* A job's requests come by its record, which outlives this context. */
 static void import_job(struct ferry__ctx *ctx) {
     int request = ferry__job_request(ctx->self);
-    if (!request && cell_cancelled(ctx->inherited))
+    if (!request && ctx->calm != atomic_load(&ferry__scope_cancels) && cell_cancelled(ctx->inherited))
         request = FERRY__REQUEST_CANCEL;
     if (request)
         ferry__scope_request(&ctx->root, request);

@@ -6,7 +6,8 @@
  * and never done with one processor, where nobody could bring anything meanwhile. With more threads that want to run
  * than processors it fails, and so ends by itself.
  *
- * There is a pause between two looks: who looks all the time takes the cache line away from who is to write there. */
+ * There is a pause between two looks: who looks all the time takes the cache line away from who is to write there. Where
+ * much comes at a time the pause is longer, so that the processors meet less often; where it is one piece, short. */
 #include "config.h"
 
 #include <sched.h>
@@ -18,7 +19,9 @@
 #define MOST_NS 20000
 #define LEAST_NS 2000
 #define PROBE 64
-#define PAUSE_NS 300
+#define LEAST_PAUSE 300
+#define MOST_PAUSE 4000
+#define NS_A_PIECE 64
 
 void ferry__spin_init(struct ferry__spin *spin) {
     long processors;
@@ -28,7 +31,7 @@ void ferry__spin_init(struct ferry__spin *spin) {
 #else
     processors = sysconf(_SC_NPROCESSORS_ONLN);
 #endif
-    *spin = (struct ferry__spin){.ns = MOST_NS, .possible = processors > 1};
+    *spin = (struct ferry__spin){.ns = MOST_NS, .pause = LEAST_PAUSE, .possible = processors > 1};
 }
 
 bool ferry__spin_pays(struct ferry__spin *spin) {
@@ -41,11 +44,11 @@ bool ferry__spin_pays(struct ferry__spin *spin) {
 
 struct ferry__spinning ferry__spin_begin(const struct ferry__spin *spin) {
     int64_t now = ferry__now();
-    return (struct ferry__spinning){.now = now, .end = now + spin->ns};
+    return (struct ferry__spinning){.now = now, .end = now + spin->ns, .pause = spin->pause};
 }
 
 bool ferry__spin_on(struct ferry__spinning *s) {
-    int64_t now, next = s->now + PAUSE_NS;
+    int64_t now, next = s->now + s->pause;
     do {
         for (int i = 0; i < 4; i++)
             ferry__relax();
@@ -60,4 +63,9 @@ void ferry__spin_end(struct ferry__spin *spin, bool found) {
         spin->ns = spin->ns > MOST_NS / 2 ? MOST_NS : 2 * spin->ns;
     else
         spin->ns = spin->ns > 2 * LEAST_NS ? spin->ns / 2 : 0;
+}
+
+void ferry__spin_amount(struct ferry__spin *spin, size_t n) {
+    int64_t pause = n < MOST_PAUSE / NS_A_PIECE ? (int64_t)n * NS_A_PIECE : MOST_PAUSE;
+    spin->pause = pause < LEAST_PAUSE ? LEAST_PAUSE : pause;
 }

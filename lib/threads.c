@@ -79,7 +79,8 @@
 #define IDLE_MS 10000
 #define STACK_SIZE ((size_t)1024 * 1024)
 #define STREAK 16          /* jobs in a row by which the pace is measured */
-#define SHORT_NS 4000      /* a pace at which waking another thread costs more than it brings */
+#define SHORT_NS 4000      /* a job that is shorter is over before another thread is awake */
+#define BRISK 8
 #define NAP_NS 50000
 #define HELP_DEPTH 32 /* a job that runs another one while it waits, and so on: bounded by the stack */
 
@@ -93,7 +94,8 @@ struct ferry__worker {
     bool searching;                     /* under the lock */
     uint64_t nap_left, nap_entered;     /* when the nap began: jobs that had left the line, that had ever been in it */
     int64_t streak_began;               /* clock: when it had run the first job of the last few without a rest */
-    unsigned streak;                    /* jobs since; all four under the lock */
+    unsigned streak;                    /* jobs since; these four under the lock */
+    struct ferry__spin spin;            /* own: what the pool had learned when it became the spinner */
     bool counted;                       /* among the sleeping threads of the process; under the lock */
     uint32_t called;                    /* futex word: enum call */
     int helping;                        /* own: depth of jobs run while waiting */
@@ -118,7 +120,7 @@ struct pool {
     struct ferry__worker *_Atomic spinner; /* of the idle ones; also looked at without the lock. NULL */
     struct ferry__worker *napper; /* of the idle ones. NULL */
     size_t busy;                 /* threads that run something */
-    int64_t pace;                /* ns from one job to the next, on a thread that has had no rest */
+    unsigned brisk;              /* goes up to BRISK with each streak of short jobs, down with each other one */
     struct ferry__spin spin;
     bool has_left;               /* `left` is to be joined */
     pthread_t left;
@@ -158,7 +160,6 @@ int ferry_executor_new(ferry_executor **out, const ferry_executor_options *optio
     pool->replacements_max = pool->threads_max;
     pool->idle_ms = IDLE_MS;
     pool->stack_size = STACK_SIZE;
-    pool->pace = FERRY__NEVER;
     ferry__spin_init(&pool->spin);
     if (options) {
         pool->threads_max = (size_t)options->threads_max;
@@ -241,8 +242,12 @@ size_t ferry__pool_spare(const ferry_executor *executor) {
     return free > pool->turns_waiting ? free - pool->turns_waiting : 0;
 }
 
+static bool others_work(const struct pool *pool) {
+    return pool->busy > 0 || spinner_of(pool);
+}
+
 static bool naps_while_others_work(const struct pool *pool) {
-    return pool->napper && pool->busy > 0;
+    return pool->napper && others_work(pool);
 }
 
 bool ferry__pool_wants(const ferry_executor *executor) {
@@ -411,8 +416,10 @@ static enum step rest(struct pool *pool, struct ferry__worker *w) {
     }
     idle_add(pool, w);
     w->streak = 0;
-    if (ferry__spin_pays(&pool->spin))
+    if (ferry__spin_pays(&pool->spin)) {
+        w->spin = pool->spin;
         atomic_store_explicit(&pool->spinner, w, memory_order_relaxed);
+    }
     return IDLE;
 }
 
@@ -444,12 +451,25 @@ static void found(struct pool *pool, struct ferry__worker *w, const struct ferry
 }
 
 /* How long jobs take here, as long as they come one after the other. Under the lock. */
-static void keep_pace(struct pool *pool, struct ferry__worker *w, int64_t now) {
+static void keep_pace(struct pool *pool, struct ferry__worker *w) {
     if (w->streak++ % STREAK != 0)
         return;
-    if (w->streak > 1)
-        pool->pace = (now - w->streak_began) / STREAK;
+    int64_t now = ferry__now();
+    if (w->streak > 1) {
+        bool brisk = now - w->streak_began < STREAK * SHORT_NS;
+        if (brisk && pool->brisk < BRISK)
+            pool->brisk++;
+        else if (!brisk && pool->brisk > 0)
+            pool->brisk--;
+    }
     w->streak_began = now;
+}
+
+/* What may be run next comes from another processor: it may come while this one is run. */
+static void prefetch(struct ferry__work *work) {
+    struct ferry__job *job = ferry__container(work, struct ferry__job, work);
+    ferry__prefetch_to_write(job);
+    ferry__prefetch_to_write(&job->inherited);
 }
 
 /* Counts the job that it has run as ended (NULL: none), and takes the first of the line; the baton is passed. Called with
@@ -478,9 +498,10 @@ static enum step look_locked(struct pool *pool, struct ferry__worker *w, struct 
         pool->turns_waiting--;
         turn_begins(pool, *work);
     } else {
-        struct ferry__job *job = ferry__executor_take(executor, *work);
-        ferry__executor_began(executor, job);
-        keep_pace(pool, w, job->started);
+        ferry__executor_began(executor, ferry__executor_take(executor, *work));
+        if (executor->first)
+            prefetch(executor->first);
+        keep_pace(pool, w);
         if (executor->wait_first) {
             ferry__lock(&executor->in_lock);
             ferry__executor_admit_all(executor, &after);
@@ -537,7 +558,7 @@ static enum step run_turn(struct pool *pool, struct ferry__worker *w, struct fer
     ferry__executor_unlock(executor);
     FERRY__POINT(turn_idle);
     if (job && !orphan)
-        ferry__job_finish(job, end);
+        ferry__job_finish_at_home(job, end, thread);
     if (job)
         ferry__executor_delivered(strand, 1);
     if (!again)
@@ -548,7 +569,7 @@ static enum step run_turn(struct pool *pool, struct ferry__worker *w, struct fer
 
 /* Whether its end may call out to the program: the next job mustn't be taken before that. */
 static bool ends_loudly(const struct ferry__job *job, const struct ferry__job_end *end) {
-    return end->result < 0 || job->options.arg_free || ferry__job_orphaned(job);
+    return end->result < 0 || (!job->future.plain && ferry__job_options(job)->arg_free) || ferry__job_orphaned(job);
 }
 
 /* Runs what was taken, and takes what is next. It is idle, if it will be, before the result is delivered. */
@@ -565,7 +586,7 @@ static enum step run(struct pool *pool, struct ferry__worker *w, struct ferry__w
     if (!ends_loudly(job, &end)) {
         enum step step = look(pool, w, job, work);
         FERRY__POINT(worker_idle);
-        ferry__job_finish(job, end);
+        ferry__job_finish_at_home(job, end, thread);
         return step;
     }
     bool orphan = ferry__job_orphaned(job);
@@ -616,7 +637,7 @@ static void unlock_settled(struct pool *pool) {
 static bool spin(struct pool *pool, struct ferry__worker *w, enum waking *waking) {
     ferry_executor *executor = &pool->base;
     bool called = false, some = false;
-    for (struct ferry__spinning s = ferry__spin_begin(&pool->spin); spinner_of(pool) == w && ferry__spin_on(&s);) {
+    for (struct ferry__spinning s = ferry__spin_begin(&w->spin); spinner_of(pool) == w && ferry__spin_on(&s);) {
         called = take_call(w);
         some = atomic_load_explicit(&executor->in_first, memory_order_relaxed) != NULL;
         if (called || some)
@@ -633,6 +654,7 @@ static bool spin(struct pool *pool, struct ferry__worker *w, enum waking *waking
         ferry__spin_end(&pool->spin, some);
     some = some && executor_has_work(executor);
     if (some) {
+        ferry__spin_amount(&pool->spin, executor->stats.queued);
         idle_remove(pool, w);
         *waking = HAS_FOUND;
         return true;
@@ -650,7 +672,7 @@ static bool nap(struct pool *pool, struct ferry__worker *w, enum waking *waking)
     ferry_executor *executor = &pool->base;
     if (!lock_if_idle(pool, w))
         return false;
-    if (pool->napper || pool->busy == 0 || pool->pace > SHORT_NS) {
+    if (pool->napper || !others_work(pool) || pool->brisk < BRISK / 2) {
         ferry__unlock(&executor->lock);
         return false;
     }
@@ -676,11 +698,11 @@ static bool nap(struct pool *pool, struct ferry__worker *w, enum waking *waking)
         uint64_t left = atomic_load_explicit(&executor->left, memory_order_relaxed);
         if (some && left < w->nap_entered) {
             idle_remove(pool, w);
-            pool->pace = FERRY__NEVER; /* until it has been measured again */
+            pool->brisk = 0;
             *waking = HAS_FOUND;
             return true;
         }
-        if (pool->busy == 0 || left - w->nap_left < STREAK || pool->pace > SHORT_NS)
+        if (!others_work(pool) || left - w->nap_left < STREAK || pool->brisk < BRISK / 2)
             break;
     }
     pool->napper = NULL;
@@ -688,11 +710,12 @@ static bool nap(struct pool *pool, struct ferry__worker *w, enum waking *waking)
     return false;
 }
 
-static enum waking wait_idle(struct pool *pool, struct ferry__worker *w) {
+static enum waking wait_idle(struct pool *pool, struct ferry__worker *w, struct ferry__thread *thread) {
     ferry_executor *executor = &pool->base;
     enum waking waking;
     if (spinner_of(pool) == w && spin(pool, w, &waking))
         return waking;
+    ferry__job_no_client(thread);
     if (nap(pool, w, &waking))
         return waking;
     ferry__lock(&executor->lock);
@@ -776,12 +799,13 @@ static void *worker(void *arg) {
             step = run(pool, &w, &work, thread);
             continue;
         }
-        enum waking waking = wait_idle(pool, &w);
+        enum waking waking = wait_idle(pool, &w, thread);
         if (waking == IS_BORED)
             break;
         step = waking == HAS_FOUND ? look_locked(pool, &w, NULL, &work) : look(pool, &w, NULL, &work);
     }
     thread->worker = NULL;
+    ferry__job_no_client(thread);
     leave(pool, &w);
     return NULL;
 }
