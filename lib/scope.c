@@ -506,12 +506,23 @@ int ferry_scope_set_timeout(ferry_scope *scope, int64_t timeout_ms) {
 
 /* ---- Questions ------------------------------------------------------------------------------- */
 
+/* Whoever has seen the request of its own scope finds its next wait cancelled, also while the canceller is still on its
+ * way from the request to the hint. */
+static bool has_seen(const ferry_scope *scope, int request) {
+    if (request_of(scope) != request)
+        return false;
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (ctx && ctx == context_of(scope))
+        atomic_store(&ctx->asked, 1);
+    return true;
+}
+
 bool ferry_scope_cancelled(const ferry_scope *scope) {
-    return request_of(scope) == FERRY__REQUEST_CANCEL;
+    return has_seen(scope, FERRY__REQUEST_CANCEL);
 }
 
 bool ferry_scope_expired(const ferry_scope *scope) {
-    return request_of(scope) == FERRY__REQUEST_DEADLINE;
+    return has_seen(scope, FERRY__REQUEST_DEADLINE);
 }
 
 int64_t ferry__scope_deadline(struct ferry__ctx *ctx) {

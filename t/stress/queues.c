@@ -1,4 +1,4 @@
-/* Stress twins of the races at a queue: QUE-02, QUE-04, QUE-06. See stress.h. */
+/* Stress twins of the races at queues and channels: QUE-02, QUE-04, QUE-06, CHN-02, CHN-04. See stress.h. */
 #include "config.h"
 
 #include "actor.h"
@@ -298,12 +298,123 @@ static void owned_race(void **state) {
                                      .check = owned_check});
 }
 
+/* ---- CHN-02: sent to a receiver who is cancelled ----------------------------------------------------- */
+
+struct sent_round {
+    struct stress_round round;
+    ferry_channel *channel;
+    struct actor receiver;
+    void *got;
+    _Atomic bool ended; /* atomic: the receive */
+    bool sent;
+};
+
+static void sent_prepare(void *arg) {
+    ((struct sent_round *)arg)->channel = ferry_channel_new(0, NULL);
+}
+
+static void sent_receive(void *arg) {
+    struct sent_round *r = arg;
+    enter(&r->receiver);
+    r->receiver.rc = ferry_channel_receive_for(r->channel, &r->got, some_time());
+    atomic_store(&r->ended, true);
+    leave(&r->round, &r->receiver, 1);
+}
+
+static void sent_send(void *arg) {
+    struct sent_round *r = arg;
+    while (!r->sent && !atomic_load(&r->ended)) {
+        int rc = ferry_channel_try_send(r->channel, &numbers[1]);
+        CHECK(rc == 0 || rc == -EAGAIN);
+        r->sent = rc == 0;
+        ferry_yield();
+    }
+}
+
+static void sent_cancel(void *arg) {
+    cancel_or_not(&((struct sent_round *)arg)->receiver.scope);
+}
+
+static void sent_check(void *arg) {
+    struct sent_round *r = arg;
+    CHECK(r->receiver.rc == 0 || said_no(r->receiver.rc));
+    CHECK(r->sent == (r->receiver.rc == 0));
+    CHECK(!r->sent || r->got == &numbers[1]);
+    CHECK_INT(ferry_channel_free(r->channel), 0);
+}
+
+static void sent_race(void **state) {
+    (void)state;
+    stress_run(&(struct stress_race){.size = sizeof(struct sent_round),
+                                     .prepare = sent_prepare,
+                                     .acts = {sent_receive},
+                                     .hands = {sent_send, sent_cancel},
+                                     .check = sent_check});
+}
+
+/* ---- CHN-04: a receive and a send while the scope is cancelled, the other side being ready -------------- */
+
+struct late_round {
+    struct stress_round round;
+    ferry_channel *in, *out;
+    struct actor both;
+    bool known; /* the scope was cancelled before */
+    int received, sent;
+};
+
+static void late_prepare(void *arg) {
+    struct late_round *r = arg;
+    r->in = ferry_channel_new(1, NULL);
+    r->out = ferry_channel_new(1, NULL);
+    CHECK_INT(ferry_channel_try_send(r->in, &numbers[1]), 0);
+}
+
+static void late_act(void *arg) {
+    struct late_round *r = arg;
+    void *item;
+    enter(&r->both);
+    for (uint32_t n = points_random() % 4; n > 0; n--)
+        ferry_yield();
+    r->known = ferry_scope_cancelled(&r->both.scope);
+    r->received = ferry_channel_receive(r->in, &item);
+    r->sent = ferry_channel_send(r->out, &numbers[2]);
+    leave(&r->round, &r->both, 0);
+}
+
+static void late_cancel(void *arg) {
+    ferry_scope_cancel(&((struct late_round *)arg)->both.scope);
+}
+
+static void late_check(void *arg) {
+    struct late_round *r = arg;
+    if (r->known || r->received != 0) { /* again and again */
+        CHECK_INT(r->sent, -ECANCELED);
+    }
+    if (r->known)
+        CHECK_INT(r->received, -ECANCELED);
+    CHECK_INT(ferry_channel_length(r->in), r->received == 0 ? 0 : 1);
+    CHECK_INT(ferry_channel_length(r->out), r->sent == 0 ? 1 : 0);
+    CHECK_INT(ferry_channel_free(r->in), 0);
+    CHECK_INT(ferry_channel_free(r->out), 0);
+}
+
+static void late_race(void **state) {
+    (void)state;
+    stress_run(&(struct stress_race){.size = sizeof(struct late_round),
+                                     .prepare = late_prepare,
+                                     .acts = {late_act},
+                                     .hands = {late_cancel},
+                                     .check = late_check});
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("QUE-02 put, put and cancelled at once: nothing lost, never 2 first", two_race),
         CASE("QUE-04 one of two getters is cancelled or times out: the other one has it", getters_race),
         CASE("QUE-04 one of three putters is cancelled: the others keep their order", putters_race),
         CASE("QUE-06 an item or a place belongs to who is parked", owned_race),
+        CASE("CHN-02 sent and cancelled at once: first wake wins", sent_race),
+        CASE("CHN-04 a receive and a send while their scope is cancelled", late_race),
     };
     return SUPPORT_RUN(tests);
 }
