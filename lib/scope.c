@@ -383,8 +383,7 @@ static int open_scope(ferry_scope *scope, int64_t timeout_ms, bool shield) {
         return -ENOMEM;
     if (scope->state != FRESH)
         return (int)ferry__error_say(ctx, -EINVAL, &say_used);
-    scope->outer = ctx->top;
-    scope->cell = NULL;
+    scope->outer = ctx->top; /* its cell is NULL as it was, which a canceller may be reading now */
     scope->shield = shield;
     scope->told = false;
     scope->round = ctx->round;

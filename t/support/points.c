@@ -23,9 +23,15 @@ static pthread_cond_t stops_changed = PTHREAD_COND_INITIALIZER;
 static struct point_stop *stops[STOPS]; /* under the lock */
 static _Atomic int n_stops;             /* atomic: how many may be in there, so that most points are cheap */
 
-static void arm(struct point_stop *stop) {
+/* Its state may be looked at meanwhile (point_reached). */
+static void arm(struct point_stop *stop, const char *point, const pthread_t *thread) {
     int i = 0;
     pthread_mutex_lock(&stops_lock);
+    stop->point = point;
+    stop->any = !thread;
+    if (thread)
+        stop->thread = *thread;
+    atomic_store(&stop->state, ARMED);
     while (stops[i])
         if (++i == STOPS)
             abort();
@@ -35,13 +41,11 @@ static void arm(struct point_stop *stop) {
 }
 
 void point_stop(struct point_stop *stop, const char *point) {
-    *stop = (struct point_stop){.point = point, .any = true};
-    arm(stop);
+    arm(stop, point, NULL);
 }
 
 void point_stop_thread(struct point_stop *stop, const char *point, pthread_t thread) {
-    *stop = (struct point_stop){.point = point, .thread = thread};
-    arm(stop);
+    arm(stop, point, &thread);
 }
 
 bool point_reached(struct point_stop *stop) {
