@@ -538,8 +538,15 @@ bool ferry__shutdown_prepare(ferry_loop *loop); /* shutdown.c: from then on it n
 int ferry__shutdown_after_run(ferry_loop *loop, int64_t grace_ms);
 void ferry__loop_leave_behind(ferry_loop *loop); /* ferry_loop_free() that goes as far as what is left allows */
 bool ferry__loop_here(const ferry_loop *loop);   /* the calling thread is the loop's */
-ferry_loop *ferry__loop_of(struct ferry__ctx *ctx);
-void ferry__loop_need_turn(ferry_loop *loop);    /* loop thread: something is ready */
+static inline ferry_loop *ferry__loop_of(const struct ferry__ctx *ctx) {
+    return ctx->kind == FERRY__THREAD ? ctx->thread->loop : ctx->loop;
+}
+void ferry__loop_arm_turn(ferry_loop *loop);
+/* Loop thread: something is ready. Inside a turn, or a run, it will be seen. */
+static inline void ferry__loop_need_turn(ferry_loop *loop) {
+    if (!loop->turning && !loop->own_run)
+        ferry__loop_arm_turn(loop);
+}
 bool ferry__loop_send(ferry_loop *loop, struct ferry__item *item); /* any thread; false: closed */
 /* The same for new work, which only an open loop takes: what it took is run before a shutdown has ended. Any thread. */
 bool ferry__loop_accept(ferry_loop *loop, struct ferry__item *item);
@@ -547,7 +554,17 @@ void ferry__loop_ended(ferry_loop *loop);        /* loop thread: a task or callb
 void ferry__loop_expect(ferry_loop *loop);       /* any thread: what is outstanding on it has changed */
 void ferry__loop_bind(ferry_loop *loop);         /* the calling thread's from now on */
 void ferry__loop_unbind(ferry_loop *loop);
-void ferry__loop_push(ferry_loop *loop, struct ferry__task *task); /* loop thread: to the end of the ready line */
+/* Loop thread: to the end of the ready line. */
+static inline void ferry__loop_push(ferry_loop *loop, struct ferry__task *task) {
+    if (task->state != FERRY__TASK_NEW)
+        task->state = FERRY__TASK_READY;
+    task->ready_next = NULL;
+    if (loop->ready_last)
+        loop->ready_last->ready_next = task;
+    else
+        loop->ready_first = task;
+    loop->ready_last = task;
+}
 void ferry__loop_run_ready(ferry_loop *loop);    /* task.c: from the loop's own stack */
 /* ferry_loop_run() of a task that was made and not started, which it takes over; started(task) is called before that
  * runs. NULL: it is a shutdown, and ferry_loop_stop() doesn't end the run. */

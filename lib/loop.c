@@ -101,10 +101,6 @@ bool ferry__loop_here(const ferry_loop *loop) {
     return thread && atomic_load_explicit(&loop->thread, memory_order_acquire) == thread;
 }
 
-ferry_loop *ferry__loop_of(struct ferry__ctx *ctx) {
-    return ctx->kind == FERRY__THREAD ? ctx->thread->loop : ctx->loop;
-}
-
 void ferry__loop_bind(ferry_loop *loop) {
     struct ferry__thread *thread = ferry__thread_self();
     atomic_store_explicit(&loop->thread, thread, memory_order_release);
@@ -208,23 +204,11 @@ static void arm(ferry_loop *loop, int64_t at) {
     loop->tick_at = at;
 }
 
-void ferry__loop_need_turn(ferry_loop *loop) {
-    if (!loop->turning && !loop->own_run)
-        arm(loop, 0);
+void ferry__loop_arm_turn(ferry_loop *loop) {
+    arm(loop, 0);
 }
 
 /* ---- Tasks of the loop ---------------------------------------------------------------------------------- */
-
-void ferry__loop_push(ferry_loop *loop, struct ferry__task *task) {
-    if (task->state != FERRY__TASK_NEW)
-        task->state = FERRY__TASK_READY;
-    task->ready_next = NULL;
-    if (loop->ready_last)
-        loop->ready_last->ready_next = task;
-    else
-        loop->ready_first = task;
-    loop->ready_last = task;
-}
 
 int ferry__loop_add(ferry_loop *loop, struct ferry__task *task) {
     if (atomic_load_explicit(&loop->state, memory_order_relaxed) != FERRY__LOOP_OPEN)

@@ -71,7 +71,7 @@ static FERRY__NOINLINE void cannot_start(ferry_loop *loop, struct ferry__task *t
 
 /* A task gets its stack when it runs for the first time: a million spawned ones don't need a
  * million. */
-static bool prepare(ferry_loop *loop, struct ferry__task *task) {
+static FERRY__NOINLINE bool prepare(ferry_loop *loop, struct ferry__task *task) {
     int rc = ferry__task_reserve(task);
     if (rc == 0) {
         rc = ferry__context_make_like(context_of(task), task->stack->lo, task->stack->size,
@@ -428,7 +428,9 @@ int ferry_yield(void) {
     if (ferry__loop_forked(loop))
         return ferry__can_park(ctx);
     int rc = stopped(ctx, loop->now);
-    ferry__task_yield(ferry__container(ctx, struct ferry__task, ctx));
+    struct ferry__task *task = ferry__container(ctx, struct ferry__task, ctx);
+    ferry__loop_push(loop, task);
+    switch_away(loop, task);
     return rc < 0 ? rc : stopped(ctx, loop->now);
 }
 
