@@ -3,18 +3,60 @@
 #include "config.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include <event2/event.h>
 
 #include "parked.h"
 #include "support.h"
 #include "waiters.h"
 
 #define LONG 60000
+
+/* The program is linked with --wrap for these. */
+size_t __real_ferry__signals_awaited(void);
+size_t __wrap_ferry__signals_awaited(void);
+int __real_event_base_loop(struct event_base *base, int flags);
+int __wrap_event_base_loop(struct event_base *base, int flags);
+
+/* What the loop does, also for a child of the test: how often it looked whether there is somebody who could help, how often
+ * it went to sleep without an end or until the next look, and whether it was such a look the last time. */
+static struct {
+    _Atomic int looks, sleeps, to_look;
+} *loop_seen;
+
+size_t __wrap_ferry__signals_awaited(void) {
+    atomic_fetch_add(&loop_seen->looks, 1);
+    return __real_ferry__signals_awaited();
+}
+
+int __wrap_event_base_loop(struct event_base *base, int flags) {
+    if (!(flags & EVLOOP_NONBLOCK)) {
+        atomic_store(&loop_seen->to_look, ferry__thread_self()->loop->probing);
+        atomic_fetch_add(&loop_seen->sleeps, 1);
+    }
+    return __real_event_base_loop(base, flags);
+}
+
+static void until_it_looked(void) {
+    while (atomic_load(&loop_seen->looks) < 3)
+        sched_yield();
+}
+
+/* Where it needn't look, because it knows what it waits for. */
+static void until_it_sleeps(void) {
+    while (atomic_load(&loop_seen->sleeps) == 0)
+        sched_yield();
+    CHECK_INT(atomic_load(&loop_seen->to_look), 0);
+    CHECK_INT(atomic_load(&loop_seen->looks), 0);
+}
 
 /* All that was logged, a line each. */
 static struct {
@@ -35,6 +77,8 @@ static int listen_to_log(void **state) {
     (void)state;
     said.text[0] = '\0';
     ferry_log_set(keep, NULL);
+    atomic_store(&loop_seen->looks, 0);
+    atomic_store(&loop_seen->sleeps, 0);
     return 0;
 }
 
@@ -219,12 +263,6 @@ static void its_own_result(void **state) {
 
 /* ---- No dead ends ---------------------------------------------------------------------------- */
 
-/* Longer than the loop takes to look for other threads several times. */
-static void let_it_look(void) {
-    struct timespec ts = {.tv_nsec = 60 * 1000 * 1000};
-    nanosleep(&ts, NULL);
-}
-
 struct helped {
     gate gate;
     ferry_event event;
@@ -234,7 +272,7 @@ struct helped {
 static void *sets_it_late(void *arg) {
     struct helped *h = arg;
     gate_wait(&h->gate);
-    let_it_look();
+    until_it_looked();
     ferry_event_set(&h->event);
     return NULL;
 }
@@ -256,7 +294,10 @@ static void a_thread_helps(void **state) {
 }
 
 static int64_t sets_it_late_in_a_job(void *arg) {
-    sets_it_late(arg);
+    struct helped *h = arg;
+    gate_wait(&h->gate);
+    until_it_sleeps();
+    ferry_event_set(&h->event);
     return 0;
 }
 
@@ -311,7 +352,7 @@ static void a_descriptor_helps(void **state) {
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        let_it_look();
+        until_it_sleeps();
         _exit(write(fds[1], "", 1) != 1);
     }
     assert_int_equal(ferry_run(waits_for_a_descriptor, &fds[0]), FERRY_READABLE);
@@ -325,7 +366,7 @@ static int64_t waits_for_a_signal(void *arg) {
     struct helped *h = arg;
     h->pid = fork();
     if (h->pid == 0) {
-        let_it_look();
+        until_it_looked();
         _exit(kill(getppid(), SIGUSR1) != 0);
     }
     return ferry_signal_wait(SIGUSR1);
@@ -360,6 +401,9 @@ static void another_loop_helps(void **state) {
 #define LOGGED(text, function) CASE_WITH(text, function, listen_to_log, stop_listening)
 
 int main(void) {
+    loop_seen = mmap(NULL, sizeof *loop_seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (loop_seen == MAP_FAILED)
+        return 99;
     static const struct CMUnitTest tests[] = {
         LOGGED("two tasks wait for each other", two_tasks_wait_for_each_other),
         LOGGED("nobody is left who could set it", nobody_sets_it),

@@ -1,7 +1,7 @@
 /* What the system may refuse a pool, and what a pool asks of the system: threads that can't be made, and wake-ups.
  *
- * The program is linked with --wrap for pthread_create, ferry__futex_wake and ferry__unlock_slow: the calls of the
- * library's objects come here first. */
+ * The program is linked with --wrap for pthread_create, ferry__futex_wait, ferry__futex_wake and ferry__executor_lock: the
+ * calls of the library's objects come here first. */
 #include "config.h"
 
 #include <errno.h>
@@ -24,13 +24,16 @@ int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
 void __real_ferry__futex_wake(uint32_t *word, int count);
 void __wrap_ferry__futex_wake(uint32_t *word, int count);
-void __real_ferry__unlock_slow(unsigned *lock);
-void __wrap_ferry__unlock_slow(unsigned *lock);
+void __real_ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline);
+void __wrap_ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline);
+void __real_ferry__executor_lock(ferry_executor *executor);
+void __wrap_ferry__executor_lock(ferry_executor *executor);
 
 static atomic_int allowed = INT_MAX; /* threads that may still be made */
 static atomic_int refused;
 static gate *before_refusal; /* to be passed by who is refused; NULL */
 static _Thread_local unsigned wakes; /* by this thread */
+static _Thread_local bool is_worker; /* of a pool, as of its last call that comes here */
 static _Thread_local bool hold_wakes; /* of this thread, until it has let them go */
 static _Thread_local uint32_t *held[16];
 
@@ -51,13 +54,35 @@ void __wrap_ferry__futex_wake(uint32_t *word, int count) {
     wakes++;
 }
 
-/* Of a lock that others wait for. */
-static atomic_bool slow_unlock;
+static bool in_a_worker(void) {
+    struct ferry__thread *thread = ferry__thread_known();
+    return thread && thread->worker;
+}
 
-void __wrap_ferry__unlock_slow(unsigned *lock) {
-    __real_ferry__unlock_slow(lock);
-    if (atomic_load(&slow_unlock))
-        usleep(5000);
+/* A worker that is about to leave its pool stops at the gate. */
+static gate *_Atomic leavers;
+
+void __wrap_ferry__executor_lock(ferry_executor *executor) {
+    static _Thread_local bool seen;
+    gate *g = atomic_load(&leavers);
+    bool was_worker = is_worker;
+    is_worker = in_a_worker();
+    if (g && was_worker && !is_worker && !seen) {
+        seen = true;
+        gate_wait(g);
+    }
+    __real_ferry__executor_lock(executor);
+}
+
+/* A worker that has slept so often for a while, and not to an end, has lost patience at least once, and stays. */
+static atomic_int patient;
+
+void __wrap_ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline) {
+    static _Thread_local int naps;
+    is_worker = in_a_worker();
+    if (is_worker && deadline != FERRY__NEVER && ++naps == 3)
+        atomic_fetch_add(&patient, 1);
+    __real_ferry__futex_wait(word, seen, deadline);
 }
 
 static struct kept_log log_kept;
@@ -317,31 +342,34 @@ static void a_strand_wakes_nobody_for_its_next_job(void **state) {
 
 /* ---- Leaving ----------------------------------------------------------------------------------------- */
 
-/* The lock is held until all have lost patience, and who has decided to leave is late: all decide before one has left. */
+/* All lose patience before one of them has left. */
 static void the_least_number_stays(void **state) {
     (void)state;
-    enum { ALL = 8, LEAST = 3, IDLE_MS = 20 };
+    enum { ALL = 8, LEAST = 3, IDLE_MS = 5 };
     ferry_executor *pool = make_pool(ALL, &(ferry_executor_options){.idle_ms = IDLE_MS, .threads_min = LEAST});
-    gate g = GATE_INIT;
+    gate g = GATE_INIT, leaving = GATE_INIT;
     ferry_future *jobs[ALL];
+    atomic_store(&patient, 0);
+    atomic_store(&leavers, &leaving);
     for (int i = 0; i < ALL; i++)
         jobs[i] = ferry_submit(pool, stand_and_tell, &g);
     gate_wait_arrivals(&g, ALL);
     gate_open(&g);
     for (int i = 0; i < ALL; i++)
         assert_true(ferry_await(jobs[i]) > 0);
-    ferry__lock(&pool->lock);
-    usleep(3 * IDLE_MS * 1000);
-    atomic_store(&slow_unlock, true);
-    ferry__unlock(&pool->lock);
+    gate_wait_arrivals(&leaving, ALL - LEAST);
+    while (atomic_load(&patient) < LEAST)
+        sched_yield();
+    assert_int_equal(gate_arrivals(&leaving), ALL - LEAST);
+    gate_open(&leaving);
     while (stats_of(pool).threads > LEAST)
         sched_yield();
-    usleep(3 * IDLE_MS * 1000); /* one more has the time to go */
-    atomic_store(&slow_unlock, false);
+    atomic_store(&leavers, NULL);
     assert_int_equal(stats_of(pool).threads, LEAST);
     assert_int_equal(stats_of(pool).idle, LEAST);
     end_pool(pool);
     gate_destroy(&g);
+    gate_destroy(&leaving);
 }
 
 /* ---- Memory ------------------------------------------------------------------------------------------- */
