@@ -4,15 +4,12 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
 #include <event2/event.h>
 
 #include "core.h"
@@ -382,12 +379,6 @@ static void refusals(void **state) {
 
 /* ---- A base of the program's own --------------------------------------------------------------------------------- */
 
-static void fires(evutil_socket_t fd, short events, void *arg) {
-    (void)fd;
-    (void)events;
-    ++*(int *)arg;
-}
-
 static int64_t sleeps_shortly(void *arg) {
     (void)arg;
     CHECK_INT(ferry_sleep(2), 0);
@@ -439,79 +430,6 @@ static void handed_in_before(void **state) {
     assert_int_equal(s.called, 1);
     assert_int_equal(ferry_await(s.task), 7);
     end_loop(s.loop);
-    event_base_free(base);
-}
-
-/* An echo over bufferevents, a signal and a timer of the program's, beside tasks and jobs. */
-struct echo {
-    struct bufferevent *pair[2];
-    ferry_event answered; /* set by the program's callback */
-    char answer[64];
-    int signals, timers; /* loop thread */
-};
-
-static void echo_read(struct bufferevent *b, void *arg) {
-    (void)arg;
-    bufferevent_write_buffer(b, bufferevent_get_input(b));
-}
-
-static void answer_read(struct bufferevent *b, void *arg) {
-    struct echo *e = arg;
-    struct evbuffer *in = bufferevent_get_input(b);
-    if (evbuffer_get_length(in) < 5)
-        return;
-    evbuffer_remove(in, e->answer, sizeof e->answer);
-    ferry_event_set(&e->answered);
-}
-
-static int64_t talks(void *arg) {
-    struct echo *e = arg;
-    for (int i = 0; i < 100; i++) {
-        char line[6] = "ping0";
-        line[4] = (char)('0' + i % 10);
-        ferry_event_clear(&e->answered);
-        CHECK_INT(bufferevent_write(e->pair[0], line, 5), 0);
-        CHECK_INT(ferry_event_wait(&e->answered), 0);
-        CHECK(memcmp(e->answer, line, 5) == 0);
-        CHECK_INT(ferry_await(ferry_submit(NULL, seven, NULL)), 7);
-    }
-    CHECK_INT(kill(getpid(), SIGUSR1), 0);
-    while (e->signals == 0 || e->timers == 0)
-        CHECK_INT(ferry_sleep(1), 0);
-    bufferevent_disable(e->pair[0], EV_READ | EV_WRITE);
-    bufferevent_disable(e->pair[1], EV_READ | EV_WRITE);
-    return 21;
-}
-
-static void beside_bufferevents(void **state) {
-    (void)state;
-    struct event_base *base = event_base_new();
-    ferry_loop *loop = ferry_loop_attach(base);
-    struct echo e = {.answered = FERRY_EVENT_INIT};
-    int fds[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
-    for (int i = 0; i < 2; i++)
-        e.pair[i] = bufferevent_socket_new(base, fds[i], BEV_OPT_CLOSE_ON_FREE);
-    bufferevent_setcb(e.pair[0], answer_read, NULL, NULL, &e);
-    bufferevent_setcb(e.pair[1], echo_read, NULL, NULL, &e);
-    bufferevent_enable(e.pair[0], EV_READ | EV_WRITE);
-    bufferevent_enable(e.pair[1], EV_READ | EV_WRITE);
-    struct event *on_signal = evsignal_new(base, SIGUSR1, fires, &e.signals);
-    struct event *on_timer = event_new(base, -1, 0, fires, &e.timers);
-    assert_int_equal(event_add(on_signal, NULL), 0);
-    assert_int_equal(event_add(on_timer, &(struct timeval){0, 1000}), 0);
-    ferry_future *task = ferry_spawn_on(loop, talks, &e);
-    while (!ferry_done(task))
-        assert_true(event_base_loop(base, EVLOOP_ONCE) >= 0);
-    assert_int_equal(ferry_await(task), 21);
-    assert_int_equal(e.signals, 1);
-    assert_int_equal(e.timers, 1);
-    event_free(on_signal);
-    event_free(on_timer);
-    assert_int_equal(event_base_dispatch(base), 1); /* nothing is left of the program's, nor of ours */
-    bufferevent_free(e.pair[0]);
-    bufferevent_free(e.pair[1]);
-    end_loop(loop);
     event_base_free(base);
 }
 
@@ -862,7 +780,6 @@ int main(void) {
         CASE("rule 18: one wake-up for many posts, none while it is awake", wakes_are_counted),
         CASE("attached: dispatch returns when nothing is outstanding", dispatch_ends),
         CASE("attached: what was handed in before the first dispatch", handed_in_before),
-        CASE("attached: beside bufferevents, a signal and a timer", beside_bufferevents),
         CASE("attached: tasks that yield for ever starve nobody", not_by_a_task),
         CASE("attached: a callback that posts itself starves nobody", not_by_posts),
         CASE("attached: a thread that floods it with posts starves nobody", not_by_a_thread),

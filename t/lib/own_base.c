@@ -157,6 +157,76 @@ static void with_priorities(void **state) {
     event_base_free(base);
 }
 
+/* An echo over bufferevents, a signal and a timer of the program's, beside tasks and jobs. */
+struct talk {
+    struct bufferevent *pair[2];
+    ferry_event answered; /* set by the program's callback */
+    char answer[64];
+    int signals, timers; /* loop thread */
+};
+
+static void answer_read(struct bufferevent *b, void *arg) {
+    struct talk *e = arg;
+    struct evbuffer *in = bufferevent_get_input(b);
+    if (evbuffer_get_length(in) < 5)
+        return;
+    evbuffer_remove(in, e->answer, sizeof e->answer);
+    ferry_event_set(&e->answered);
+}
+
+static int64_t talks(void *arg) {
+    struct talk *e = arg;
+    int n = 0;
+    for (int i = 0; i < 100; i++) {
+        char line[6] = "ping0";
+        line[4] = (char)('0' + i % 10);
+        ferry_event_clear(&e->answered);
+        CHECK_INT(bufferevent_write(e->pair[0], line, 5), 0);
+        CHECK_INT(ferry_event_wait(&e->answered), 0);
+        CHECK(memcmp(e->answer, line, 5) == 0);
+        CHECK_INT(ferry_await(ferry_submit(NULL, counts, &n)), i + 1);
+    }
+    CHECK_INT(kill(getpid(), SIGUSR1), 0);
+    while (e->signals == 0 || e->timers == 0)
+        CHECK_INT(ferry_sleep(1), 0);
+    bufferevent_disable(e->pair[0], EV_READ | EV_WRITE);
+    bufferevent_disable(e->pair[1], EV_READ | EV_WRITE);
+    return 21;
+}
+
+static void beside_bufferevents(void **state) {
+    (void)state;
+    struct event_base *base = event_base_new();
+    ferry_loop *loop = ferry_loop_attach(base);
+    struct talk e = {.answered = FERRY_EVENT_INIT};
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    for (int i = 0; i < 2; i++)
+        e.pair[i] = bufferevent_socket_new(base, fds[i], BEV_OPT_CLOSE_ON_FREE);
+    bufferevent_setcb(e.pair[0], answer_read, NULL, NULL, &e);
+    bufferevent_setcb(e.pair[1], echo, NULL, NULL, &e);
+    bufferevent_enable(e.pair[0], EV_READ | EV_WRITE);
+    bufferevent_enable(e.pair[1], EV_READ | EV_WRITE);
+    struct event *on_signal = evsignal_new(base, SIGUSR1, fires, &e.signals);
+    struct event *on_timer = event_new(base, -1, 0, fires, &e.timers);
+    assert_int_equal(event_add(on_signal, NULL), 0);
+    assert_int_equal(event_add(on_timer, &(struct timeval){0, 1000}), 0);
+    ferry_future *task = ferry_spawn_on(loop, talks, &e);
+    while (!ferry_done(task))
+        assert_true(event_base_loop(base, EVLOOP_ONCE) >= 0);
+    assert_int_equal(ferry_await(task), 21);
+    assert_int_equal(e.signals, 1);
+    assert_int_equal(e.timers, 1);
+    event_free(on_signal);
+    event_free(on_timer);
+    assert_int_equal(event_base_dispatch(base), 1); /* nothing is left of the program's, nor of ours */
+    bufferevent_free(e.pair[0]);
+    bufferevent_free(e.pair[1]);
+    assert_int_equal(ferry_loop_shutdown(loop, HOUR), 0);
+    assert_int_equal(ferry_loop_free(loop), 0);
+    event_base_free(base);
+}
+
 /* ---- Dispatched again and again ------------------------------------------------------------------------------ */
 
 static void between_two_dispatches(void **state) {
@@ -243,6 +313,7 @@ int main(void) {
         CASE("a base with any of libevent's flags", with_any_flags),
         CASE("a base with any of libevent's methods", with_any_method),
         CASE("a base with priorities, used twice", with_priorities),
+        CASE("attached: beside bufferevents, a signal and a timer", beside_bufferevents),
         CASE("what is handed in between two dispatches", between_two_dispatches),
         CASE("two loops on one base", two_on_one),
         CASE("a base that is freed before its loop", freed_too_early),

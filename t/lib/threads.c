@@ -98,11 +98,6 @@ static void allow_all(void) {
     assert_int_equal(kept_messages(&log_kept), (unsigned)atomic_load(&refused)); /* never silent */
 }
 
-static int64_t my_thread(void *arg) {
-    (void)arg;
-    return (int64_t)(uintptr_t)pthread_self();
-}
-
 /* ---- Threads that can't be made --------------------------------------------------------------------- */
 
 static void without_any_thread_a_job_fails(void **state) {

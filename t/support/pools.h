@@ -3,6 +3,7 @@
 #define FERRY_TEST_POOLS_H
 
 #include <ferry.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -41,6 +42,12 @@ static inline void end_pool(ferry_executor *executor) {
 
 static inline int64_t return_arg(void *arg) {
     return (int64_t)(intptr_t)arg;
+}
+
+/* Which thread runs it. */
+static inline int64_t my_thread(void *arg) {
+    (void)arg;
+    return (int64_t)(uintptr_t)pthread_self();
 }
 
 static inline void *as_arg(int64_t number) {
