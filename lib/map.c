@@ -298,13 +298,13 @@ static int64_t give(struct map *m, struct ferry__ctx *ctx, void **item) {
     struct slot *slot = slot_at(m, 0);
     int64_t rc = slot->future ? ferry__future_take(slot->future, ctx)
                               : ferry__error_say(ctx, -ENOMEM, &say_no_memory);
-    if (rc == FERRY_EJOBCANCELED) { /* for the caller's sake? Then nothing has happened */
-        if (is_stopped(m))
-            return ferry__error_say(ctx, FERRY_ECLOSED, &say_stopped);
-        if (ferry__region_cancelled(ctx)) {
-            ferry__error_set(ctx, -ECANCELED, NULL);
-            return -ECANCELED;
-        }
+    /* Did it end because of a stop (a job may have come to a closed strand), or for the caller's
+     * sake? Then nothing was given. */
+    if ((rc == FERRY_EJOBCANCELED || rc == FERRY_ECLOSED) && is_stopped(m))
+        return ferry__error_say(ctx, FERRY_ECLOSED, &say_stopped);
+    if (rc == FERRY_EJOBCANCELED && ferry__region_cancelled(ctx)) {
+        ferry__error_set(ctx, -ECANCELED, NULL);
+        return -ECANCELED;
     }
     *item = slot->item;
     ferry_detach(leave_ring(m));

@@ -1,6 +1,7 @@
 /* Map: order, bounds, errors at their place, leaving, and every kind of source. */
 #include "config.h"
 
+#include <sched.h>
 #include <string.h>
 
 #include "oom.h"
@@ -258,6 +259,25 @@ TASK_TEST(the_consumer_times_out) {
         CHECK_INT(works[1].told, -ECANCELED);
         CHECK_INT(freed(), N - 1);
     }
+    return 0;
+}
+
+/* A job sees the end of the scope that it shares with the consumer first: nothing is taken. */
+TASK_TEST(the_job_times_out_first) {
+    ferry_event never = FERRY_EVENT_INIT;
+    fresh(&never);
+    ferry_scope scope = FERRY_SCOPE_INIT;
+    CHECK_INT(ferry_scope_open(&scope, 20), 0);
+    ferry_stream *map = map_works(false, &array, (ferry_map_options){.concurrency = 1});
+    CHECK_INT(ferry_stream_start(map), 0);
+    while (!works[0].ended)
+        sched_yield(); /* this loop doesn't get to look at the time */
+    intptr_t number;
+    CHECK_INT(next_result(map, &number), -ECANCELED);
+    CHECK_INT(number, 0);
+    CHECK_INT(ferry_stream_close(map), 0);
+    CHECK_INT(ferry_scope_close(&scope, -ECANCELED), -ETIMEDOUT);
+    CHECK_INT(freed(), N);
     return 0;
 }
 
@@ -543,6 +563,35 @@ TASK_TEST(stopped) {
     return 0;
 }
 
+/* Between the look and the start of a task: here by the source itself. */
+struct stopper {
+    ferry_stream *map;
+    int calls;
+};
+
+static int64_t stop_and_go_on(void *arg, void **item) {
+    struct stopper *s = arg;
+    ferry_stream_stop(s->map);
+    *item = items[s->calls++];
+    return 0;
+}
+
+TASK_TEST(stopped_by_its_source) {
+    for (int tasks = 0; tasks < 2; tasks++) {
+        ferry_event never = FERRY_EVENT_INIT;
+        struct stopper s = {0};
+        ferry_source source = {.next = stop_and_go_on, .arg = &s};
+        fresh(&never);
+        s.map = map_works(tasks, &source, (ferry_map_options){.ahead = 3});
+        check_end(s.map, FERRY_ECLOSED);
+        settle();
+        CHECK_INT(begun, 0);
+        CHECK_INT(ferry_stream_close(s.map), 0);
+        CHECK_INT(freed(), s.calls);
+    }
+    return 0;
+}
+
 static int64_t leaves_a_map(void *arg) {
     ferry_stream **maps = arg;
     for (int tasks = 0; tasks < 2; tasks++) {
@@ -772,6 +821,8 @@ int main(void) {
         CASE("errors collected", errors_collected),
         CASE("EXE-17 the consumer times out: not begun, cancelled; running, joined",
              the_consumer_times_out),
+        CASE("EXE-17 a job times out before its consumer does: nothing is taken",
+             the_job_times_out_first),
         CASE("a time-out is no end", a_time_out_is_no_end),
         CASE("leaving early", leaving_early),
         CASE("items from a function", from_a_function),
@@ -781,6 +832,7 @@ int main(void) {
         CASE("items from another map", from_a_map),
         CASE("no items", no_items),
         CASE("CHN-12 stopped by a third party", stopped),
+        CASE("CHN-12 stopped while an item is being taken", stopped_by_its_source),
         CASE("CHN-12 finalised at the shutdown of its loop", finalised_at_shutdown),
         CASE("a job's interrupt hook gets the item", interrupt_hook),
         CASE("EXE-14 in a pool of one thread", in_a_pool_of_one),
