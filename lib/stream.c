@@ -411,7 +411,9 @@ static int64_t produced_join(ferry_stream *stream, struct ferry__ctx *ctx, bool 
     while (!ferry__future_done(f)) /* without a record there is nothing to sleep on */
         sched_yield();
     rc = f->result;
-    if (atomic_load(&p->told) && (rc == -ECANCELED || rc == FERRY_EBROKEN || rc == FERRY_ECLOSED)) {
+    /* A job may have been stopped by the scope that it shares with the caller before this came. */
+    bool ours = atomic_load(&p->told) || (ctx && rc == -ECANCELED && ferry__region_cancelled(ctx));
+    if (ours && (rc == -ECANCELED || rc == FERRY_EBROKEN || rc == FERRY_ECLOSED)) {
         atomic_store_explicit(&f->read, true, memory_order_relaxed);
         return 0;
     }

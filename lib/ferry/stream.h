@@ -99,11 +99,11 @@ FERRY_API int64_t ferry_stream_try_next(ferry_stream *stream, void **item);
 /* The consumer leaves, at any time: the producer is told to stop (its sends fail with FERRY_EBROKEN
  * and -ECANCELED) and joined, whatever has been cancelled around the caller; items that nobody took
  * are discarded (item_free, on the calling thread); the stream is freed. Returns how the producer
- * ended: its result, or its error; 0 when it ended because it was told to. Without freeing
- * anything: -EDEADLK in the producer, and on a loop's own thread outside a task when it would have
- * to wait; FERRY_EFORKED when the producer belongs to the parent process. 0 for NULL.
- * Every stream has to be closed once; nobody else may be in a call on it then. Suspends or blocks.
- * Any thread. */
+ * ended: its result, or its error; 0 when it ended because it was told to, by this or by a scope
+ * that the caller is in. Without freeing anything: -EDEADLK in the producer, and on a loop's own
+ * thread outside a task when it would have to wait; FERRY_EFORKED when the producer belongs to the
+ * parent process. 0 for NULL. Every stream has to be closed once; nobody else may be in a call on
+ * it then. Suspends or blocks. Any thread. */
 FERRY_API int64_t ferry_stream_close(ferry_stream *stream);
 
 /* The same from outside, and without the wait: the producer is told to stop, items inside are

@@ -242,6 +242,8 @@ TASK_TEST(leaving_in_a_cancelled_scope) {
         CHECK_INT(next_number(stream), 1);
         ferry_scope_cancel(&scope);
         CHECK_INT(next_number(stream), -ECANCELED);
+        while (job && !n.ended) /* it is in that scope as well, and may end before the close */
+            ferry_yield();
         CHECK_INT(ferry_stream_close(stream), 0);
         CHECK_INT(n.ended, 1);
         CHECK_INT(ferry_scope_close(&scope, -ECANCELED), 0);
@@ -341,7 +343,7 @@ TASK_TEST(scope_of_the_making) {
     }
     CHECK_INT(rc, FERRY_EJOBCANCELED);
     CHECK_INT(ferry_scope_close(&shield, 0), 0);
-    CHECK_INT(ferry_stream_close(stream), FERRY_EJOBCANCELED);
+    CHECK_INT(ferry_stream_close(stream), 0); /* it was cancelled with the caller */
     CHECK_INT(ferry_scope_close(&wide, 0), 0);
     until_freed(&n);
     return 0;
