@@ -264,6 +264,7 @@ struct shield_round {
     ferry_scope outer, inner;
     int rc, between;
     int64_t inner_closed, outer_closed;
+    bool own;   /* the shield itself was cancelled when the wait in it ended */
     bool known; /* the outer one was cancelled before the code between the two */
 };
 
@@ -276,6 +277,7 @@ static void shield_act(void *arg) {
     CHECK_INT(ferry_scope_open(&r->outer, FERRY_FOREVER), 0);
     CHECK_INT(ferry_shield_open(&r->inner, FERRY_FOREVER), 0);
     r->rc = ferry_sleep(LONG);
+    r->own = ferry_scope_cancelled(&r->inner);
     stress_wait_for(&r->round, 0);
     r->inner_closed = ferry_scope_close(&r->inner, r->rc);
     r->known = ferry_scope_cancelled(&r->outer);
@@ -295,6 +297,7 @@ static void shield_outer(void *arg) {
 static void shield_check(void *arg) {
     struct shield_round *r = arg;
     CHECK_INT(r->rc, -ECANCELED);
+    CHECK(r->own);
     CHECK_INT(r->inner_closed, 0); /* its own request, and nobody else's */
     CHECK(r->between == -ECANCELED || (r->between == 0 && !r->known));
     CHECK_INT(r->outer_closed, 3); /* nothing went through it that it could have absorbed */

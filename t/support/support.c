@@ -9,12 +9,15 @@
 
 #include "support.h"
 
+#include <dirent.h>
 #include <execinfo.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #ifdef HAVE_VALGRIND_VALGRIND_H
 #include <valgrind/valgrind.h>
@@ -23,7 +26,7 @@
 /* Not every test program links it. */
 extern void ferry_dump(FILE *to) __attribute__((weak));
 
-enum { DUMP_SECONDS = 10, BACKTRACE_FRAMES = 64 };
+enum { DUMP_SECONDS = 10, DUMP_MS = 500, BACKTRACE_FRAMES = 64 };
 
 /* What cmocka would catch and turn into an ordinary failure. */
 static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
@@ -45,15 +48,57 @@ static void say(const char *text) {
     }
 }
 
-static void on_alarm(int signo) {
+static void dump_frames(void) {
     void *frames[BACKTRACE_FRAMES];
+    backtrace_symbols_fd(frames, backtrace(frames, BACKTRACE_FRAMES), STDERR_FILENO);
+}
+
+#ifdef SYS_tgkill
+static atomic_int dumped; /* threads that have shown where they stand */
+
+static void on_dump(int signo) {
+    (void)signo;
+    dump_frames();
+    atomic_fetch_add(&dumped, 1);
+}
+
+/* The others, one after the other. SIGTRAP, since a pool's threads block what isn't a fault. */
+static void dump_others(void) {
+    struct sigaction action = {.sa_handler = on_dump};
+    DIR *threads = opendir("/proc/self/task");
+    long self = syscall(SYS_gettid);
+
+    sigaction(SIGTRAP, &action, NULL);
+    for (struct dirent *entry; threads != NULL && (entry = readdir(threads)) != NULL;) {
+        long id = strtol(entry->d_name, NULL, 10);
+        int before = atomic_load(&dumped);
+
+        if (id <= 0 || id == self) {
+            continue;
+        }
+        say("# thread ");
+        say(entry->d_name);
+        say(":\n");
+        syscall(SYS_tgkill, getpid(), id, SIGTRAP);
+        for (int i = 0; i < DUMP_MS && atomic_load(&dumped) == before; i++) {
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        }
+    }
+}
+#else
+static void dump_others(void) {
+}
+#endif
+
+static void on_alarm(int signo) {
 
     (void)signo;
     alarm(DUMP_SECONDS); /* SA_RESETHAND: the next one kills */
     say("# watchdog: out of time in \"");
     say(current_name);
     say("\"\n# the interrupted thread:\n");
-    backtrace_symbols_fd(frames, backtrace(frames, BACKTRACE_FRAMES), STDERR_FILENO);
+    dump_frames();
+    dump_others();
     if (ferry_dump) {
         ferry_dump(stderr);
     }

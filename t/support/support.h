@@ -39,9 +39,9 @@
 /* Runs the tests in order and prints TAP; returns main's exit status.
  *
  * Each test has FERRY_TEST_TIMEOUT seconds (environment; 60 where it isn't set, 0 for no limit).
- * When they are over, the watchdog says which test hangs, prints what ferry_dump() knows and where
- * the interrupted thread stands, and aborts the program. A crash isn't caught: the program dies by
- * its signal, and sanitizers report it. */
+ * When they are over, the watchdog says which test hangs, prints where each thread stands and what
+ * ferry_dump() knows, and aborts the program. A crash isn't caught: the program dies by its signal,
+ * and sanitizers report it. FERRY_TEST_ONLY=pattern picks tests by their names. */
 #define SUPPORT_RUN(tests) support_run(__FILE__, (tests), sizeof(tests) / sizeof((tests)[0]))
 int support_run(const char *name, const struct CMUnitTest *tests, size_t count);
 
