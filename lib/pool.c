@@ -119,6 +119,7 @@ int64_t ferry_pool_acquire_for(ferry_pool *pool, void **resource, int64_t ms) {
         ferry__unlock(&pool->lock);
     else
         rc = wait_in_line(pool, ctx, &slot, ms);
+    FERRY__POINT(pool_taken);
     if (rc == 0 && slot->state == FERRY__SLOT_LENT)
         *resource = slot->resource;
     else if (rc == 0)
@@ -176,6 +177,7 @@ static int give_back(ferry_pool *pool, void *resource, bool broken) {
         ferry__slot_settle(slot, &follow);
     }
     ferry__unlock(&pool->lock);
+    FERRY__POINT(pool_given_back);
     ferry__slots_follow(pool, &follow);
     return 0;
 }

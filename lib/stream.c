@@ -197,6 +197,7 @@ static ferry_stream *untold(ferry_loop *loop, ferry_future **producer, ferry_exe
             ferry__executor_ref(*strand);
     }
     ferry__unlock(&loop->streams_lock);
+    FERRY__POINT(stream_untold);
     return stream;
 }
 
