@@ -56,7 +56,7 @@ static void state(const bench_case *what, const char *mine, const char *peer, co
         if (targets[i].size != what->size || strcmp(targets[i].peer, peer) != 0 ||
             strcmp(targets[i].value, value) != 0)
             continue;
-        snprintf(text, sizeof text, "offload, %ld in flight, %s, %s CPU%s: %s", what->size, mine,
+        snprintf(text, sizeof text, "offload, %s, %s, %s CPU%s: %s", what->name, mine,
                  what->pinned ? "one" : "all", what->pinned ? "" : "s", targets[i].words);
         bench_target(text, ratio, targets[i].op, targets[i].bound, "times");
     }

@@ -336,7 +336,7 @@ def machine_part(results, cc, libevent):
     versions = {}
     for result in results.values():
         for side in result["sides"]:
-            if side["version"]:
+            if side["version"] and side["name"] != "libevent":
                 versions[side["name"]] = side["version"]
     rows += sorted([name, version] for name, version in versions.items())
     out = "## The machine and the peers\n\n" + table(["", ""], rows) + "\n"
