@@ -1,11 +1,11 @@
 /* A job is taken, runs, and is cancelled: lib/job.c.
  *
  *     here            stands for
- *     worker          look() of lib/threads.c, ferry__job_run(), no_more_hooks(), ferry__job_finish(): job->state, thread,
+ *     worker          look() of lib/threads.c, ferry__job_run(), no_more_hooks(), ferry__job_finish(): job->state, runner,
  *                     hook_busy
  *     fn              the job's function. It may end by itself, or only when it is told to: by its flag (ferry_checkpoint(),
  *                     or the kick of its thread that makes a wait look), or by the interrupt hook
- *     canceller       ferry__job_cancel(), tell(): job->request, state, hooked, hook_busy
+ *     canceller       ferry__job_cancel(), tell(): job->request, state, runner, hook_busy
  *     await           ferry_await(): consumes the handle
  *     unref           ferry__future_unref()
  *
@@ -16,27 +16,32 @@
  * it sees its request or gets the kick and the hook; the hook runs once at most, and never after fn's end; nobody touches the job
  * after its last reference; the executor counts it as delivered once.
  *
- * control LOOK_FIRST asleep: the worker looks at the request before it sets job->thread
- * control REQUEST_LATE asleep: a cancel sets the request after it has looked for the thread
+ * control LOOK_FIRST asleep: the worker looks at the request before it sets the runner
+ * control RUNNER_RELAXED asleep: the runner may be seen after the look at the request
+ * control REQUEST_LATE asleep: a cancel sets the request after it has looked for the runner
  * control WAKE_FIRST asleep: the end of the hook wakes before it clears hook_busy
  * control NO_HOOK_WAIT assertion: the worker doesn't wait for a hook that runs
  * control BUSY_LATE assertion: hook_busy is set after hook_lock was dropped
- * control NO_HOOKED assertion: each cancel calls the hook
+ * control NO_MARK assertion: who tells the job doesn't mark the runner
+ * control OUT_PLAIN assertion: the worker takes itself out by a load and a store
  * control TAKEN_UNLOCKED assertion: job->state is read before the executor's lock is taken, and not again
  * control NO_CANCEL_REF assertion: a cancel holds no reference */
 
 #define QUEUED 1
 #define TAKEN 2
 
+#define RUN 1 /* the thread, in runner */
+#define TOLD 2
+
 #define HOOK_BUSY 0
-#define CELLS 1
+#define RUNNER 1
+#define CELLS 2
 #define PROCS 6
 #include "memory.pml"
 
 bit lock, hook_lock;
 byte state = QUEUED;
 bool request;
-bool thread, hooked;
 bool kicked;      /* the thread's word was counted up */
 bool interrupted; /* the hook has been called */
 bool asleep;      /* the worker, on hook_busy */
@@ -97,9 +102,11 @@ proctype worker() {
 #ifdef LOOK_FIRST
     mine = !request;
 #endif
-    LOCK(hook_lock);
-    thread = true;
-    UNLOCK(hook_lock);
+#ifdef RUNNER_RELAXED
+    STORE(RUNNER, RUN);
+#else
+    STORE_SC(RUNNER, RUN);
+#endif
 #ifndef LOOK_FIRST
     mine = !request;
 #endif
@@ -113,8 +120,27 @@ proctype worker() {
         fi
     :: else
     fi;
+#ifdef OUT_PLAIN
+    mine = LOAD(RUNNER) == RUN;
+    if
+    :: mine -> STORE_SC(RUNNER, 0)
+    :: else
+    fi;
+#else
+    atomic {
+        DRAINED;
+        mine = mem[RUNNER] == RUN;
+        if
+        :: mine -> mem[RUNNER] = 0
+        :: else
+        fi
+    };
+#endif
+    if
+    :: mine -> goto out /* nobody has told it, and nobody will */
+    :: else
+    fi;
     LOCK(hook_lock);
-    thread = false;
     UNLOCK(hook_lock);
 #ifndef NO_HOOK_WAIT
     do
@@ -129,6 +155,7 @@ proctype worker() {
     :: else -> break
     od;
 #endif
+out:
     over = true;
     finish();
 nothing:
@@ -138,14 +165,18 @@ nothing:
 inline tell() {
     LOCK(hook_lock);
     touch();
-#ifdef NO_HOOKED
-    mine = thread;
-#else
-    mine = thread && !hooked;
+    atomic {
+        DRAINED;
+        mine = mem[RUNNER] == RUN;
+#ifndef NO_MARK
+        if
+        :: mine -> mem[RUNNER] = RUN | TOLD
+        :: else
+        fi
 #endif
+    };
     if
     :: mine ->
-        hooked = true;
         kicked = true;
 #ifndef BUSY_LATE
         STORE(HOOK_BUSY, 1)

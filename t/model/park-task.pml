@@ -5,6 +5,7 @@
  *     poke, look      ferry__poke(), ferry__scope_look(): ctx->asked, root.request, w->outcome, task->state
  *     turn            a turn of the loop: wake_run(), kick_run(), fire_timers()
  *     granter         ferry_sem_release(), ferry__claim(), ferry__wake(), ferry__task_ready(): w->pinned, loop->refs, wake_item
+ *     neighbour       the same on the loop's own thread, where a grant is a store
  *     send_kick       ferry__ctx_kick(), send_kick(): ctx->asked, task->kicked, future.refs, kick_item
  *     loop            entry(), reap(), close_inbox(), ferry_loop_free(), ferry__loop_unref(), ferry__task_destroy()
  *
@@ -13,7 +14,7 @@
  *
  * A task acquires twice, the first time with or without a time-out, the second time beginning with ferry__enter() or, as in
  * shutdown.c, without; in between it may yield. Then it ends and its loop is freed. Either somebody releases
- * once and somebody cancels the task by its handle; or two permits are released. Meanwhile somebody else kicks it for nothing
+ * once and somebody cancels the task by its handle; or two permits are released, the second one perhaps by a task of the same loop. Meanwhile somebody else kicks it for nothing
  * (a scope that is out of sight, say).
  *
  * What must hold: the task ends; permits aren't lost and don't multiply; once the cancel is through, the next acquire fails with
@@ -59,7 +60,8 @@ bool closed;
 byte task_refs, loop_refs;
 bool task_freed, loop_freed;
 bool timed, cancels, enters, late;
-byte taken, released;
+byte taken, released, to_release;
+bool neighbour;
 
 inline touch_loop() { assert(!loop_freed) }
 inline touch_task() { assert(!task_freed) }
@@ -161,6 +163,31 @@ inline turn() {
 #ifndef KICK_NO_REF
         task_unref()
 #endif
+    :: atomic { neighbour -> neighbour = false };
+        LOCK(line_lock);
+        w = line;
+        if
+        :: w ->
+            line = 0;
+            touch(w - 1);
+            won = outcome[w - 1] == WAITING;
+            if
+            :: won -> outcome[w - 1] = GRANTED
+            :: else
+            fi
+        :: else
+        fi;
+        if
+        :: won
+        :: else -> permits++
+        fi;
+        released++;
+        UNLOCK(line_lock);
+        if
+        :: won -> make_ready(); won = false
+        :: else
+        fi;
+        w = 0
     :: DUE && state_parked -> armed = false; look();
         decide(parked - 1, (cancelled -> CANCELED : TIMEDOUT));
         cancelled = false;
@@ -243,11 +270,11 @@ inline acquire(k) {
 }
 
 proctype loop() {
-    byte rc;
+    byte rc, w;
     bool cancelled, won, must_fail, last;
     acquire(0);
     do /* a yield: not parked, and the loop turns */
-    :: kick_in -> turn()
+    :: kick_in || neighbour -> turn()
     :: true -> break
     od;
     acquire(1);
@@ -272,7 +299,7 @@ proctype granter() {
     byte w;
     bool won;
     do
-    :: released == (cancels -> 1 : 2) -> break
+    :: to_release == 0 -> break
     :: else ->
         LOCK(line_lock);
         w = line;
@@ -298,6 +325,7 @@ proctype granter() {
         :: else -> permits++
         fi;
         released++;
+        to_release--;
         UNLOCK(line_lock);
         if
         :: won ->
@@ -384,8 +412,9 @@ init {
         task_refs = 2;
         loop_refs = 2; /* the user's, and the task's */
         if
-        :: cancels = true; task_refs++; run loop(); run granter(); run bystander(); run canceller()
-        :: cancels = false; run loop(); run granter(); run bystander()
+        :: cancels = true; to_release = 1; task_refs++; run loop(); run granter(); run bystander(); run canceller()
+        :: cancels = false; to_release = 2; run loop(); run granter(); run bystander()
+        :: cancels = false; to_release = 1; neighbour = true; run loop(); run granter(); run bystander()
         fi;
         enters = true;
         if

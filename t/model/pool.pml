@@ -117,7 +117,8 @@ end:
 #define BOTH (lock == 0 && in_lock == 0)
 #define LIMIT (THREADS_MAX + blocked)
 #define ANY_IDLE (idle[0] || idle[1] || idle[2])
-#define NAPS (napper && busy > 0)
+#define OTHERS_WORK (busy > 0 || spinner)
+#define NAPS (napper && OTHERS_WORK)
 #define WANTS (!searching && !spinner && !NAPS && (ANY_IDLE || threads < LIMIT))
 
 /* All of these are parts of a step. */
@@ -409,7 +410,7 @@ inline nap() {
     atomic {
         DRAINED && lock == 0;
         if
-        :: idle[me] && !napper && busy > 0 -> lock = 1; napper = me + 1
+        :: idle[me] && !napper && OTHERS_WORK -> lock = 1; napper = me + 1
         :: true
         fi
     };
@@ -444,7 +445,7 @@ inline nap() {
         :: len(line) > 0 && left < mark -> atomic { idle_remove(me); step = LOOK; locked = true }; break
         :: else ->
             if
-            :: busy > 0 && left > began /* once more */
+            :: OTHERS_WORK && left > began /* once more */
             :: true ->
                 napper = 0;
 #ifdef NAP_UNSETTLED
