@@ -154,6 +154,7 @@ void ferry__ctx_kick(struct ferry__ctx *ctx);
 struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx);
 struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell); /* NULL too */
 void ferry__cell_unref(struct ferry__cell *cell);
+bool ferry__cell_cancelled(const struct ferry__cell *cell); /* it, or one around it. Any thread */
 /* Counted up after each flag that is set: who has seen that a region isn't cancelled, and knows the count of before, needn't
  * look at its flags while that is the same. */
 extern _Atomic uint32_t ferry__scope_cancels;

@@ -441,8 +441,11 @@ void ferry__job_submit(struct ferry__job *job, struct ferry__ctx *ctx) {
         submit(job->executor, job, ctx);
 }
 
-static bool may_be_cancelled(const struct ferry__ctx *ctx) {
-    return atomic_load_explicit(&ctx->asked, memory_order_acquire) || ctx->next_deadline != FERRY__NEVER;
+/* The flags that the job inherits are looked at after the count of cancels was read (calm): whoever cancels sets the
+ * flag, counts, and gives the hint that is `asked` last. */
+static bool may_be_cancelled(const struct ferry__ctx *ctx, const struct ferry__job *job) {
+    return atomic_load_explicit(&ctx->asked, memory_order_acquire) || ctx->next_deadline != FERRY__NEVER ||
+           ferry__cell_cancelled(job->inherited);
 }
 
 ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *arg,
@@ -458,7 +461,7 @@ ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *
     int rc;
     if (!fn) {
         ferry__job_finish(job, (struct ferry__job_end){-EINVAL, NULL});
-    } else if (may_be_cancelled(ctx) && ferry__region_cancelled(ctx)) {
+    } else if (may_be_cancelled(ctx, job) && ferry__region_cancelled(ctx)) {
         ferry__job_finish(job, (struct ferry__job_end){-ECANCELED, &say_cancelled});
     } else if (options && options->limiter &&
                (rc = ferry__token_take(options->limiter, options->key, &job->token)) < 0) {

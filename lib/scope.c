@@ -79,7 +79,7 @@ struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell) {
     return cell;
 }
 
-static bool cell_cancelled(const struct ferry__cell *cell) {
+bool ferry__cell_cancelled(const struct ferry__cell *cell) {
     for (; cell; cell = cell->outer)
         if (atomic_load_explicit(&cell->cancelled, memory_order_acquire))
             return true;
@@ -281,7 +281,7 @@ bool ferry__scope_request(ferry_scope *scope, int request) {
 /* A job's requests come by its record, which outlives this context. */
 static void import_job(struct ferry__ctx *ctx) {
     int request = ferry__job_request(ctx->self);
-    if (!request && ctx->calm != atomic_load(&ferry__scope_cancels) && cell_cancelled(ctx->inherited))
+    if (!request && ctx->calm != atomic_load(&ferry__scope_cancels) && ferry__cell_cancelled(ctx->inherited))
         request = FERRY__REQUEST_CANCEL;
     if (request)
         ferry__scope_request(&ctx->root, request);
