@@ -2,10 +2,8 @@
  * callback for every job. */
 #include "config.h"
 
-#include <errno.h>
 #include <event2/event.h>
 #include <ferry.h>
-#include <sched.h>
 #include <stdlib.h>
 
 #include "offload.h"
@@ -131,8 +129,7 @@ static void part_body(offload_part *part, void *shared) {
     BENCH_CHECK(loop);
     BENCH_CHECK(ferry_loop_run(loop, part_task, &(part_run){part, shared}) == 0);
     BENCH_CHECK(ferry_loop_shutdown(loop, 1000) == 0);
-    while (ferry_loop_free(loop) == -EBUSY)
-        sched_yield();
+    BENCH_CHECK(ferry_loop_free(loop) == 0);
 }
 
 void offload_ferry_loops(const bench_case *what, bench_out *out) {
@@ -182,10 +179,6 @@ void offload_ferry_callback(const bench_case *what, bench_out *out) {
     offload_run(what, out, callback_stage, &c);
     ferry_executor_free(c.pool); /* the threads end by themselves: nothing may wait here */
     free(c.numbers);
-    int rc;
-    while ((rc = ferry_loop_free(c.loop)) ==
-           -EBUSY) /* a thread is still giving its last job back */
-        sched_yield();
-    BENCH_CHECK(rc == 0);
+    BENCH_CHECK(ferry_loop_free(c.loop) == 0);
     event_base_free(base);
 }
