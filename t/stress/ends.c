@@ -238,7 +238,8 @@ static void portal_race(void **state) {
         p.loop = ferry_loop_new();
         int64_t rc = ferry_loop_run(p.loop, portal_body, &p);
         CHECK(rc == 0 || rc == -ECANCELED);
-        CHECK_INT(ferry_loop_shutdown(p.loop, 1000), 0);
+        rc = ferry_loop_shutdown(p.loop, 1000);
+        CHECK(rc == 0 || rc == -EINPROGRESS); /* a guest, who returns when it is over, was quicker */
         pthread_barrier_wait(&p.closed);
         CHECK_INT(ferry_loop_free(p.loop), 0);
     }
