@@ -12,10 +12,10 @@
  * The inbox is taken for right (inbox.pml): an item that was put is run, or dropped at the close. What is of interest is that a
  * put goes on to touch the loop after the item is in.
  *
- * A task acquires twice, the first time with or without a time-out, the second time beginning with ferry__enter() or, as in
- * shutdown.c, without; in between it may yield. Then it ends and its loop is freed. Either somebody releases
- * once and somebody cancels the task by its handle; or two permits are released, the second one perhaps by a task of the same loop. Meanwhile somebody else kicks it for nothing
- * (a scope that is out of sight, say).
+ * A task acquires twice, and may yield in between; then it ends and its loop is freed. The first time may have a time-out; else
+ * the second one may begin without ferry__enter(), as in shutdown.c. Either somebody releases once, somebody cancels the
+ * task by its handle, and somebody else kicks it for nothing (a scope that is out of sight, say); or two permits
+ * are released, the second one perhaps by a task of the same loop.
  *
  * What must hold: the task ends; permits aren't lost and don't multiply; once the cancel is through, the next acquire fails with
  * it; a parked task is made ready once; no item is put twice; nobody touches waiter, task or loop after it has gone.
@@ -413,17 +413,13 @@ init {
         loop_refs = 2; /* the user's, and the task's */
         if
         :: cancels = true; to_release = 1; task_refs++; run loop(); run granter(); run bystander(); run canceller()
-        :: cancels = false; to_release = 2; run loop(); run granter(); run bystander()
-        :: cancels = false; to_release = 1; neighbour = true; run loop(); run granter(); run bystander()
-        fi;
-        enters = true;
-        if
-        :: enters = false
-        :: true
+        :: cancels = false; to_release = 2; task_refs--; run loop(); run granter()
+        :: cancels = false; to_release = 1; task_refs--; neighbour = true; run loop(); run granter()
         fi;
         if
-        :: timed = true; run clock()
-        :: timed = false
+        :: timed = true; enters = true; run clock()
+        :: timed = false; enters = true
+        :: timed = false; enters = false
         fi
     };
     _nr_pr == 1;
