@@ -402,6 +402,7 @@ struct ferry__task {
     struct ferry__item kick_item;
     int64_t born;
     void *starter;                   /* group.c: who waits for ferry_ready() */
+    bool drains;                     /* background.c: a soft shutdown lets it end; set before the start */
 };
 
 void ferry__task_cancel(struct ferry__task *task); /* any thread */
@@ -459,6 +460,18 @@ bool ferry__inbox_sleeps(struct ferry__inbox *inbox); /* the loop dozes, and nob
 void ferry__inbox_empty(struct ferry__inbox *inbox);  /* its bell has become readable */
 struct ferry__item *ferry__inbox_close(struct ferry__inbox *inbox); /* what is left inside, oldest first */
 
+/* background.c: of each loop. */
+struct ferry__background {
+    unsigned lock; /* guards what follows */
+    size_t count;  /* started and not ended */
+    ferry_background_options options;
+    int64_t failure; /* what the run is to return; 0 */
+    struct ferry__detail *detail; /* a reference */
+};
+/* What a run returns whose first task has ended with rc: that, or an error of the background. Loop thread, or
+ * nobody's loop. */
+int64_t ferry__background_verdict(ferry_loop *loop, struct ferry__ctx *ctx, int64_t rc);
+
 enum ferry__loop_state { FERRY__LOOP_OPEN, FERRY__LOOP_SOFT, FERRY__LOOP_HARD, FERRY__LOOP_LAST, FERRY__LOOP_DOWN };
 
 struct ferry_loop {
@@ -509,6 +522,7 @@ struct ferry_loop {
     size_t left_behind;            /* how many the shutdown has given up */
     bool hurried;                  /* a shutdown, also one to come, waits for nothing more */
     _Atomic bool unshielded;       /* shields hold no longer, but for the task that runs the shutdown */
+    struct ferry__background background;
     bool deadlocked;               /* this run found that nothing could wake its tasks */
     unsigned streams_lock;         /* guards streams and their links */
     ferry_stream *streams;         /* made here and not yet closed */

@@ -6,6 +6,7 @@
 #define FERRY_H
 
 #include <ferry/alloc.h>
+#include <ferry/background.h>
 #include <ferry/barrier.h>
 #include <ferry/base.h>
 #include <ferry/channel.h>

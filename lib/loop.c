@@ -72,6 +72,7 @@ void ferry__loop_unref(ferry_loop *loop) {
         return;
     ferry__inbox_fini(&loop->inbox);
     ferry_executor_free(atomic_load(&loop->executor)); /* made by a job that outlived the loop */
+    ferry__detail_unref(loop->background.detail);
     ferry__free(loop);
 }
 
@@ -770,7 +771,9 @@ int64_t ferry_loop_run(ferry_loop *loop, ferry_fn fn, void *arg) {
         else if (task)
             ferry__future_unref(&task->future);
     }
-    return give_loop_back(loop, rc < 0 ? rc : run_main_task(loop, ctx, NULL, true));
+    if (rc == 0)
+        rc = ferry__background_verdict(loop, ctx, run_main_task(loop, ctx, NULL, true));
+    return give_loop_back(loop, rc);
 }
 
 void ferry_loop_stop(ferry_loop *loop) {

@@ -127,8 +127,10 @@ int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options)
     if (rc == -ECANCELED && in.interrupted) {
         ferry__detail_unref(detail);
         rc = ferry__error_say(ctx, -EINTR, &say_interrupted);
-    } else if (rc < 0) {
-        ferry__error_set(ctx, rc, detail);
+    } else {
+        if (rc < 0)
+            ferry__error_set(ctx, rc, detail);
+        rc = ferry__background_verdict(loop, ctx, rc);
     }
     if (overflow_stack)
         ferry__overflow_thread_end();

@@ -1,7 +1,9 @@
 /* The orderly end of a loop: soft, then hard, then a report.
  *
- *     OPEN --shutdown--> SOFT    no new work is taken; every task is cancelled, shields still hold
- *          --grace is over--> HARD   shields hold no longer; jobs of the loop's own executor are told to stop
+ *     OPEN --shutdown--> SOFT    no new work is taken; every task is cancelled, but for those of the background that may
+ *                                drain; shields still hold
+ *          --grace is over--> HARD   those are cancelled, too; shields hold no longer; jobs of the loop's own executor are
+ *                                told to stop
  *          --as long again--> LAST    what is left is reported by name and age, and left behind; callbacks of what has
  *                                     ended are called, and no new ones are taken
  *          --none is left--> DOWN
@@ -44,9 +46,10 @@ static void hurry(ferry_loop *loop) {
         ferry_scope_cancel(loop->patience);
 }
 
-static void cancel_others(ferry_loop *loop) {
+/* Those of the background that may drain, or the others. */
+static void cancel_others(ferry_loop *loop, bool draining) {
     for (struct ferry__task *task = loop->tasks; task; task = task->next)
-        if (task != loop->spared)
+        if (task != loop->spared && task->drains == draining)
             ferry__task_cancel(task);
 }
 
@@ -113,10 +116,11 @@ static int64_t shut_down(void *arg) {
         ferry_scope_cancel(&patience);
     atomic_store(&loop->state, FERRY__LOOP_SOFT);
     FERRY__POINT(shutdown_soft);
-    cancel_others(loop);
+    cancel_others(loop, false);
     int64_t end = ferry__deadline(request->grace_ms);
     if (!wait_quiet(loop, ctx, end)) {
         atomic_store(&loop->state, FERRY__LOOP_HARD);
+        cancel_others(loop, true);
         drop_shields(loop);
         tell_jobs(loop);
         end = ferry__deadline(request->grace_ms);

@@ -279,6 +279,7 @@ static inline struct ferry__task *make(ferry_loop *loop, ferry_fn fn, void *arg,
     task->timer.index = 0;
     atomic_init(&task->kicked, 0);
     task->starter = NULL;
+    task->drains = false;
     return task;
 }
 

@@ -71,7 +71,8 @@ enum ferry_cancel_outcome {
 FERRY_API int ferry_cancel(ferry_future *future);
 
 /* Lets the operation run on by itself and gives the caller's reference back. An error that it ends with
- * goes to the log hook (a cancellation doesn't). NULL is ignored. Never blocks. Any thread. */
+ * goes to the log hook (a cancellation doesn't). NULL is ignored. Never blocks. Any thread. What is started
+ * to be let go is better started with ferry_background_spawn() or _submit(): see background.h. */
 FERRY_API void ferry_detach(ferry_future *future);
 
 /* One more reference, for one more owner who awaits or detaches it on its own. Returns `future`. With

@@ -15,7 +15,7 @@ struct event_base;
  * and joined, jobs are cancelled or waited for. SIGINT and SIGTERM cancel the first task; a second one, or the
  * first after that task has ended, hurries the shutdown, and the next does what it did before. A task that
  * overflows its stack is named on standard error.
- * Returns fn's result; -EINTR when a signal ended it; -ENOMEM or the errno of the system call when the loop
+ * Returns fn's result; an error of the background (background.h) that is to end the run; -EINTR when a signal ended it; -ENOMEM or the errno of the system call when the loop
  * could not be made; -EDEADLK inside a task, a callback or a job of a loop, or when nothing was left that
  * could have woken the tasks (who waits for what is logged then). Blocks the calling thread. */
 FERRY_API int64_t ferry_run(ferry_fn fn, void *arg);
