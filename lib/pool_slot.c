@@ -475,25 +475,20 @@ static int64_t prepare_by_job(struct ferry__slot *slot, struct ferry__ctx *ctx, 
     ferry__waiter_init(&w, ctx);
     slot->link = (struct ferry__link){.notify = when_done, .after = prepared};
     slot->requester = &w;
-    ferry_ref(f); /* the other one is prepared()'s */
     if (!ferry__future_link(f, &slot->link)) {
         slot->requester = NULL;
         int64_t result = f->result;
         if (result < 0)
             result = job_failed(ctx, result, ferry__detail_ref(f->detail));
-        ferry__future_unref(f);
         drop_job(f);
         return conclude(slot, result, resource);
     }
     bool job = ctx->kind == FERRY__JOB;
-    while (job && !ferry__future_done(f) && ferry__worker_help(ctx, f, FERRY__NEVER))
-        continue;
-    if (job)
+    if (job) /* of the same executor, perhaps, which gets one more thread then */
         ferry__worker_blocked(ctx);
     rc = ferry__park(&w, pool->creating, FERRY__NEVER, 0);
     if (job)
         ferry__worker_unblocked(ctx);
-    ferry__future_unref(f);
     if (rc < 0) {
         ferry__lock(&pool->lock);
         if (slot->requester == &w) /* else it is another one's by now */

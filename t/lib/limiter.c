@@ -211,6 +211,29 @@ TASK_TEST(a_full_key_is_passed) {
     return 0;
 }
 
+/* A key that got one stands in line again, for the next that comes free from another key. */
+TASK_TEST(one_key_gets_all) {
+    ferry_limiter *limiter = limiter_of(3, 2);
+    struct taker t[2] = {{.limiter = limiter, .key = "a"}, {.limiter = limiter, .key = "a"}};
+    ferry_future *f[2];
+    CHECK_INT(ferry_limiter_try(limiter, "y"), 0);
+    CHECK_INT(ferry_limiter_try(limiter, "z"), 0);
+    for (size_t i = 0; i < 2; i++) {
+        f[i] = ferry_spawn(take, &t[i]);
+        until_waiting(limiter, i + 1);
+    }
+    CHECK_INT(ferry_limiter_release(limiter, "y"), 0);
+    CHECK_INT(stats_for(limiter, "a").held, 1);
+    CHECK_INT(ferry_limiter_release(limiter, "z"), 0);
+    CHECK_INT(stats_for(limiter, "a").held, 2);
+    for (int i = 0; i < 2; i++) {
+        CHECK_INT(ferry_await(f[i]), 0);
+        CHECK_INT(ferry_limiter_release(limiter, "a"), 0);
+    }
+    end_of(limiter);
+    return 0;
+}
+
 /* ---- Races, in a fixed order ----------------------------------------------------------------- */
 
 TASK_TEST(released_then_cancelled) {
@@ -706,6 +729,7 @@ int main(void) {
         CASE("tasks and threads wait for a key in one line", in_turn),
         CASE("keys take turns when all together are the limit", keys_take_turns),
         CASE("a key at its limit is passed", a_full_key_is_passed),
+        CASE("one key gets all that nobody else wants", one_key_gets_all),
         CASE("released, then cancelled: it has it", released_then_cancelled),
         CASE("cancelled, then released: the next one has it", cancelled_then_released),
         CASE("released in the tick in which the time is over: it has it", released_then_timed_out),

@@ -29,7 +29,7 @@ struct works {
     ferry_event *until;    /* create waits for it, and gives up when that fails */
     gate *stands;          /* create stands there, whatever happens */
     bool naps;             /* destroy has to wait */
-    int64_t nap;           /* what that wait returned */
+    _Atomic int64_t nap;   /* what that wait returned */
 };
 
 static inline int64_t make(void **thing, void *arg) {

@@ -92,7 +92,7 @@ TASK_TEST(filled_by_jobs) {
     return 0;
 }
 
-/* A job of the same executor, which has one thread: it creates for itself. */
+/* A job of the same executor, which has one thread. */
 static int64_t take_there(void *arg) {
     take(arg);
     return 0;
