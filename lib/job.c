@@ -10,7 +10,7 @@
  * it wasn't told, without any lock. When it was, it takes hook_lock, under which the canceller works, clears `thread`
  * and waits for a hook that is busy. So the hook never runs after fn, and never twice.
  *
- * A job whose thread runs another one while it waits for that (threads.c) passes on what it is told: the wait owns
+ * A job whose thread runs another one while it waits for that (help.c) passes on what it is told: the wait owns
  * what it waits for, but can't see the request.
  *
  * References on the handle: the user's; the running side's, until fn has ended (also of an abandoned job); the

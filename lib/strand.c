@@ -5,7 +5,7 @@
  * goes back to the end of the pool's line while jobs are left. So strands share a pool fairly, and a strand
  * with a thousand jobs takes no more than `width` places in front of others.
  *
- * A job that waits for one that is queued behind it on its own strand, with all turns at work, runs it itself (threads.c):
+ * A job that waits for one that is queued behind it on its own strand, with all turns at work, runs it itself (help.c):
  * that one has no turn, and is counted as helped.
  *
  * All under the strand's lock, but for the links of turns that aren't free, which are the pool's. A turn that

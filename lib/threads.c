@@ -32,12 +32,10 @@
  * settle() does, and ferry__executor_unlock() before it opens the door again. A `wanted` that is true for too long costs
  * the submitter the other lock, nothing else.
  *
- * Who is idle doesn't sleep at once. The one that became idle last looks at the door for a while (spinner; spin.c), on the
- * list like the others. And where jobs have been so short that calling a thread for every second one would cost more
- * than they do, one of the others (napper) sleeps for a moment only, again and again as long as threads are busy and
- * jobs go through, and takes part when one has been in the line since its nap began. As long as there is one of these
- * nobody is called by submitters and batons: each of them is done after a bounded time, without a call, and settles
- * then: so above, "somebody searches" includes them. When the last busy thread becomes idle, a napper counts no more.
+ * Who is idle doesn't sleep at once (idle.c): one looks at the door for a while (spinner), another one sleeps for a
+ * moment only (napper). As long as there is one of these nobody is called by submitters and batons: each of them is done
+ * after a bounded time, without a call, and settles then: so above, "somebody searches" includes them. When the last busy
+ * thread becomes idle, a napper counts no more.
  *
  * A worker: SEARCHING -> BUSY <-> (line) -> IDLE -> SEARCHING ... -> gone. It takes the next job, or is idle, on the list,
  * before it delivers the result of the last one: who submits from there gets the same thread again. What comes
@@ -72,75 +70,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "executor.h"
-#include "spin.h"
+#include "threads.h"
 
 #define THREADS_MAX 32
 #define IDLE_MS 10000
 #define STACK_SIZE ((size_t)1024 * 1024)
-#define STREAK 16          /* jobs in a row by which the pace is measured */
 #define SHORT_NS 4000      /* a job that is shorter is over before another thread is awake */
-#define BRISK 8
-#define NAP_NS 50000
-#define HELP_DEPTH 32 /* a job that runs another one while it waits, and so on: bounded by the stack */
-
-enum call { NOT_CALLED, CALLED, ASLEEP }; /* CALLED: it is to look at the line */
-
-struct ferry__worker {
-    struct pool *pool;
-    pthread_t pthread;                  /* own; read by who joins it */
-    struct ferry__worker *above, *below; /* on the list of idle ones; under the lock */
-    bool idle;                          /* on that list; under the lock */
-    bool searching;                     /* under the lock */
-    uint64_t nap_left, nap_entered;     /* when the nap began: jobs that had left the line, that had ever been in it */
-    int64_t streak_began;               /* clock: when it had run the first job of the last few without a rest */
-    unsigned streak;                    /* jobs since; these four under the lock */
-    struct ferry__spin spin;            /* own: what the pool had learned when it became the spinner */
-    bool counted;                       /* among the sleeping threads of the process; under the lock */
-    uint32_t called;                    /* futex word: enum call */
-    int helping;                        /* own: depth of jobs run while waiting */
-    unsigned lost;                      /* jobs that it runs and that were given up; under the lock */
-    bool blocked;                       /* its job waits for a handle; under the lock */
-};
-
-struct pool {
-    ferry_executor base; /* first */
-    size_t threads_min, threads_max, replacements_max;
-    int64_t idle_ms;
-    size_t stack_size;
-    size_t threads;              /* from here: under the lock */
-    size_t leaving;              /* of them */
-    size_t searching;            /* 0 or 1 */
-    size_t blocked;              /* workers whose job waits for a handle */
-    size_t lost;                 /* others, whose job was given up */
-    size_t helped;               /* jobs that run on threads whose own job waits for them */
-    struct ferry__work *turns;   /* of strands, at work */
-    size_t turns_waiting;        /* of strands, in the line */
-    struct ferry__worker *idle;  /* the one that became idle last */
-    struct ferry__worker *_Atomic spinner; /* of the idle ones; also looked at without the lock. NULL */
-    struct ferry__worker *napper; /* of the idle ones. NULL */
-    size_t busy;                 /* threads that run something */
-    unsigned brisk;              /* goes up to BRISK with each streak of short jobs, down with each other one */
-    struct ferry__spin spin;
-    bool has_left;               /* `left` is to be joined */
-    pthread_t left;
-    unsigned number;             /* for the threads' names */
-    uint32_t departures;         /* futex word: counted up when a thread leaves */
-};
-
-static _Atomic long sleeping_threads;
-
-long ferry__threads_idle(void) {
-    return atomic_load(&sleeping_threads);
-}
-
-void ferry__threads_forked(void) {
-    atomic_store(&sleeping_threads, 0);
-}
-
-static struct pool *pool_of(ferry_executor *executor) {
-    return (struct pool *)executor;
-}
 
 int ferry_executor_new(ferry_executor **out, const ferry_executor_options *options) {
     *out = NULL;
@@ -150,7 +85,7 @@ int ferry_executor_new(ferry_executor **out, const ferry_executor_options *optio
     if (options && options->threads_max < 1)
         return (int)ferry_fail(-EINVAL, "executor '%s' with threads_max %d: at least one thread is needed",
                                options->name ? options->name : "ferry", options->threads_max);
-    struct pool *pool = ferry__calloc(1, sizeof *pool);
+    struct ferry__threads *pool = ferry__calloc(1, sizeof *pool);
     if (!pool)
         return -ENOMEM;
     ferry__executor_init(&pool->base, FERRY__POOL, options, "ferry");
@@ -175,7 +110,7 @@ int ferry_executor_new(ferry_executor **out, const ferry_executor_options *optio
 }
 
 void ferry__pool_destroy(ferry_executor *executor) {
-    struct pool *pool = pool_of(executor);
+    struct ferry__threads *pool = ferry__threads_of(executor);
     if (pool->has_left) {
         if (pthread_equal(pool->left, pthread_self()))
             pthread_detach(pool->left);
@@ -186,7 +121,7 @@ void ferry__pool_destroy(ferry_executor *executor) {
 }
 
 void ferry__pool_forked(ferry_executor *executor) {
-    struct pool *pool = pool_of(executor);
+    struct ferry__threads *pool = ferry__threads_of(executor);
     pool->threads = pool->leaving = pool->searching = pool->blocked = pool->lost = pool->helped = pool->busy = 0;
     pool->idle = pool->napper = NULL;
     atomic_store(&pool->spinner, NULL);
@@ -195,70 +130,33 @@ void ferry__pool_forked(ferry_executor *executor) {
     pool->has_left = false;
 }
 
-/* ---- Idle threads, under the lock ----------------------------------------------------------------------- */
+/* ---- Who is called, under the lock ---------------------------------------------------------------------- */
 
-static struct ferry__worker *spinner_of(const struct pool *pool) {
-    return atomic_load_explicit(&pool->spinner, memory_order_relaxed);
-}
-
-static void idle_add(struct pool *pool, struct ferry__worker *w) {
-    w->above = NULL;
-    w->below = pool->idle;
-    if (w->below)
-        w->below->above = w;
-    pool->idle = w;
-    w->idle = true;
-    pool->base.stats.idle++;
-}
-
-static void idle_remove(struct pool *pool, struct ferry__worker *w) {
-    if (w->above)
-        w->above->below = w->below;
-    else
-        pool->idle = w->below;
-    if (w->below)
-        w->below->above = w->above;
-    w->idle = false;
-    pool->base.stats.idle--;
-    if (spinner_of(pool) == w)
-        atomic_store_explicit(&pool->spinner, NULL, memory_order_relaxed);
-    if (pool->napper == w)
-        pool->napper = NULL;
-    if (w->counted) {
-        w->counted = false;
-        atomic_fetch_sub(&sleeping_threads, 1);
-    }
-}
-
-static size_t limit(const struct pool *pool) {
+static size_t limit(const struct ferry__threads *pool) {
     return pool->threads_max + pool->blocked +
            (pool->lost < pool->replacements_max ? pool->lost : pool->replacements_max);
 }
 
 size_t ferry__pool_spare(const ferry_executor *executor) {
-    const struct pool *pool = (const struct pool *)executor;
+    const struct ferry__threads *pool = (const struct ferry__threads *)executor;
     size_t unmade = limit(pool) > pool->threads ? limit(pool) - pool->threads : 0;
     size_t free = executor->stats.idle + pool->searching + unmade;
     return free > pool->turns_waiting ? free - pool->turns_waiting : 0;
 }
 
-static bool others_work(const struct pool *pool) {
-    return pool->busy > 0 || spinner_of(pool);
-}
-
-static bool naps_while_others_work(const struct pool *pool) {
-    return pool->napper && others_work(pool);
+static bool naps_while_others_work(const struct ferry__threads *pool) {
+    return pool->napper && ferry__threads_work(pool);
 }
 
 bool ferry__pool_wants(const ferry_executor *executor) {
-    const struct pool *pool = (const struct pool *)executor;
-    if (pool->searching || spinner_of(pool) || naps_while_others_work(pool))
+    const struct ferry__threads *pool = (const struct ferry__threads *)executor;
+    if (pool->searching || ferry__threads_spinner(pool) || naps_while_others_work(pool))
         return false;
     return pool->idle || pool->threads < limit(pool);
 }
 
 /* Before the pool's lock is dropped, where it was taken alone: see above. */
-static void settle(struct pool *pool, struct ferry__after *after) {
+void ferry__threads_settle(struct ferry__threads *pool, struct ferry__after *after) {
     ferry_executor *executor = &pool->base;
     ferry__pool_rouse(executor, after);
     bool wanted = ferry__pool_wants(executor);
@@ -274,12 +172,12 @@ static void settle(struct pool *pool, struct ferry__after *after) {
 
 /* Makes sure that somebody searches, if there is something to find and somebody to do it. */
 void ferry__pool_rouse(ferry_executor *executor, struct ferry__after *after) {
-    struct pool *pool = pool_of(executor);
+    struct ferry__threads *pool = ferry__threads_of(executor);
     if (pool->searching || !executor->first || after->wake || after->start || naps_while_others_work(pool))
         return;
     struct ferry__worker *w = pool->idle;
     if (w) {
-        idle_remove(pool, w);
+        ferry__idle_remove(pool, w);
         w->searching = true;
         pool->searching = 1;
         after->wake = w;
@@ -305,7 +203,7 @@ void ferry__pool_wake(ferry_executor *executor, struct ferry__worker *worker) {
 
 static void push_turn(ferry_executor *executor, struct ferry__work *turn) {
     turn->told = false;
-    pool_of(executor)->turns_waiting++;
+    ferry__threads_of(executor)->turns_waiting++;
     ferry__line_push(executor, turn);
 }
 
@@ -319,7 +217,7 @@ void ferry__pool_turn(ferry_executor *executor, struct ferry__work *turn) {
 }
 
 ferry_executor *ferry__pool_untold(ferry_executor *executor) {
-    struct pool *pool = pool_of(executor);
+    struct ferry__threads *pool = ferry__threads_of(executor);
     ferry_executor *strand = NULL;
     ferry__executor_lock(executor);
     struct ferry__work *lists[] = {executor->first, pool->turns};
@@ -339,7 +237,7 @@ ferry_executor *ferry__pool_untold(ferry_executor *executor) {
 ferry_executor *ferry__pool_at_work(ferry_executor *executor, size_t i) {
     ferry_executor *strand = NULL;
     ferry__lock(&executor->lock);
-    struct ferry__work *turn = pool_of(executor)->turns;
+    struct ferry__work *turn = ferry__threads_of(executor)->turns;
     while (turn && i-- > 0)
         turn = turn->next;
     if (turn) {
@@ -351,15 +249,15 @@ ferry_executor *ferry__pool_at_work(ferry_executor *executor, size_t i) {
 }
 
 bool ferry__pool_ended(const ferry_executor *executor) {
-    return ((const struct pool *)executor)->threads == 0 && !executor->first;
+    return ((const struct ferry__threads *)executor)->threads == 0 && !executor->first;
 }
 
 void ferry__pool_closed(ferry_executor *executor) {
-    struct pool *pool = pool_of(executor);
+    struct ferry__threads *pool = ferry__threads_of(executor);
     struct ferry__wakes wakes = {0};
     ferry__executor_lock(executor);
     for (struct ferry__worker *w; (w = pool->idle);) {
-        idle_remove(pool, w);
+        ferry__idle_remove(pool, w);
         /* Under the lock: once it is dropped, the thread may leave. */
         ferry__pool_wake(executor, w);
     }
@@ -369,7 +267,7 @@ void ferry__pool_closed(ferry_executor *executor) {
 }
 
 void ferry__pool_join(ferry_executor *executor) {
-    struct pool *pool = pool_of(executor);
+    struct ferry__threads *pool = ferry__threads_of(executor);
     ferry__lock(&executor->lock);
     bool join = pool->has_left;
     pthread_t left = pool->left;
@@ -380,7 +278,7 @@ void ferry__pool_join(ferry_executor *executor) {
 }
 
 void ferry__pool_idle_out(ferry_executor *executor) {
-    struct pool *pool = pool_of(executor);
+    struct ferry__threads *pool = ferry__threads_of(executor);
     for (;;) {
         uint32_t seen = __atomic_load_n(&pool->departures, __ATOMIC_ACQUIRE);
         ferry__lock(&executor->lock);
@@ -393,28 +291,21 @@ void ferry__pool_idle_out(ferry_executor *executor) {
     ferry__pool_join(executor);
 }
 
-/* Under the lock. */
-static bool executor_has_work(ferry_executor *executor) {
-    if (!executor->first && atomic_load_explicit(&executor->in_first, memory_order_relaxed))
-        ferry__executor_gather(executor);
-    return executor->first != NULL;
-}
-
 /* ---- Working -------------------------------------------------------------------------------------------- */
 
 enum step { BUSY, IDLE, LEAVE };
 
-static bool surplus(const struct pool *pool) {
+static bool surplus(const struct ferry__threads *pool) {
     return pool->threads - pool->leaving > limit(pool);
 }
 
 /* Nothing to do, under the lock. */
-static enum step rest(struct pool *pool, struct ferry__worker *w) {
+static enum step rest(struct ferry__threads *pool, struct ferry__worker *w) {
     if (pool->base.closed || surplus(pool)) {
         pool->leaving++;
         return LEAVE;
     }
-    idle_add(pool, w);
+    ferry__idle_add(pool, w);
     w->streak = 0;
     if (ferry__spin_pays(&pool->spin)) {
         w->spin = pool->spin;
@@ -424,7 +315,7 @@ static enum step rest(struct pool *pool, struct ferry__worker *w) {
 }
 
 /* A turn that is at work stands in a list of its own, by the same links. */
-static void turn_begins(struct pool *pool, struct ferry__work *turn) {
+static void turn_begins(struct ferry__threads *pool, struct ferry__work *turn) {
     turn->prev = NULL;
     turn->next = pool->turns;
     if (turn->next)
@@ -433,7 +324,7 @@ static void turn_begins(struct pool *pool, struct ferry__work *turn) {
     pool->base.stats.running++;
 }
 
-static void turn_ends(struct pool *pool, struct ferry__work *turn) {
+static void turn_ends(struct ferry__threads *pool, struct ferry__work *turn) {
     if (turn->prev)
         turn->prev->next = turn->next;
     else
@@ -444,20 +335,14 @@ static void turn_ends(struct pool *pool, struct ferry__work *turn) {
     pool->base.stats.running--;
 }
 
-/* A job of this worker's has ended, under the lock. If it was given up, its thread is back. */
-static void found(struct pool *pool, struct ferry__worker *w, const struct ferry__job *job) {
-    if (job->abandoned && --w->lost == 0 && !w->blocked)
-        pool->lost--;
-}
-
 /* How long jobs take here, as long as they come one after the other. Under the lock. */
-static void keep_pace(struct pool *pool, struct ferry__worker *w) {
-    if (w->streak++ % STREAK != 0)
+static void keep_pace(struct ferry__threads *pool, struct ferry__worker *w) {
+    if (w->streak++ % FERRY__STREAK != 0)
         return;
     int64_t now = ferry__now();
     if (w->streak > 1) {
-        bool brisk = now - w->streak_began < STREAK * SHORT_NS;
-        if (brisk && pool->brisk < BRISK)
+        bool brisk = now - w->streak_began < FERRY__STREAK * SHORT_NS;
+        if (brisk && pool->brisk < FERRY__BRISK)
             pool->brisk++;
         else if (!brisk && pool->brisk > 0)
             pool->brisk--;
@@ -474,19 +359,19 @@ static void prefetch(struct ferry__work *work) {
 
 /* Counts the job that it has run as ended (NULL: none), and takes the first of the line; the baton is passed. Called with
  * the lock held, returns without. */
-static enum step look_locked(struct pool *pool, struct ferry__worker *w, struct ferry__job *ran, struct ferry__work **work) {
+static enum step look_locked(struct ferry__threads *pool, struct ferry__worker *w, struct ferry__job *ran, struct ferry__work **work) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
     if (ran) {
         ferry__executor_ended(executor, ran);
-        found(pool, w, ran);
+        ferry__worker_found(pool, w, ran);
         pool->busy--;
     }
     if (w->searching)
         pool->searching = 0;
     w->searching = false;
     enum step step = BUSY;
-    bool some = executor_has_work(executor);
+    bool some = ferry__threads_line(executor);
     *work = executor->first;
     if (!some) {
         step = rest(pool, w);
@@ -510,20 +395,20 @@ static enum step look_locked(struct pool *pool, struct ferry__worker *w, struct 
     }
     if (step == BUSY)
         pool->busy++;
-    settle(pool, &after);
+    ferry__threads_settle(pool, &after);
     ferry__unlock(&executor->lock);
     ferry__executor_after(executor, &after);
     return step;
 }
 
-static enum step look(struct pool *pool, struct ferry__worker *w, struct ferry__job *ran, struct ferry__work **work) {
+static enum step look(struct ferry__threads *pool, struct ferry__worker *w, struct ferry__job *ran, struct ferry__work **work) {
     FERRY__POINT(worker_look);
     ferry__lock(&pool->base.lock);
     return look_locked(pool, w, ran, work);
 }
 
 /* After a job, under both locks. Whoever goes on with the line keeps others from being woken for it. */
-static enum step go_on(struct pool *pool, struct ferry__worker *w) {
+static enum step go_on(struct ferry__threads *pool, struct ferry__worker *w) {
     pool->busy--;
     if (!pool->base.first)
         return rest(pool, w);
@@ -534,7 +419,7 @@ static enum step go_on(struct pool *pool, struct ferry__worker *w) {
     return BUSY;
 }
 
-static enum step run_turn(struct pool *pool, struct ferry__worker *w, struct ferry__work *turn,
+static enum step run_turn(struct ferry__threads *pool, struct ferry__worker *w, struct ferry__work *turn,
                           struct ferry__thread *thread) {
     ferry_executor *executor = &pool->base, *strand = turn->strand;
     struct ferry__job_end end = {0, NULL};
@@ -544,7 +429,7 @@ static enum step run_turn(struct pool *pool, struct ferry__worker *w, struct fer
     ferry__lock(&executor->lock);
     turn_ends(pool, turn);
     if (job)
-        found(pool, w, job);
+        ferry__worker_found(pool, w, job);
     ferry__unlock(&executor->lock);
     ferry__executor_ref(strand);
     FERRY__POINT(turn_ran);
@@ -573,7 +458,7 @@ static bool ends_loudly(const struct ferry__job *job, const struct ferry__job_en
 }
 
 /* Runs what was taken, and takes what is next. It is idle, if it will be, before the result is delivered. */
-static enum step run(struct pool *pool, struct ferry__worker *w, struct ferry__work **work,
+static enum step run(struct ferry__threads *pool, struct ferry__worker *w, struct ferry__work **work,
                      struct ferry__thread *thread) {
     ferry_executor *executor = &pool->base;
     if ((*work)->strand) {
@@ -592,7 +477,7 @@ static enum step run(struct pool *pool, struct ferry__worker *w, struct ferry__w
     bool orphan = ferry__job_orphaned(job);
     ferry__executor_lock(executor);
     ferry__executor_ended(executor, job);
-    found(pool, w, job);
+    ferry__worker_found(pool, w, job);
     if (orphan) {
         ferry__executor_unlock(executor);
         ferry__job_finish(job, end);
@@ -606,151 +491,7 @@ static enum step run(struct pool *pool, struct ferry__worker *w, struct ferry__w
     return step == BUSY ? look(pool, w, NULL, work) : step;
 }
 
-enum waking { WAS_CALLED, HAS_FOUND, IS_BORED }; /* HAS_FOUND: with the lock held */
-
-/* True: it was called. */
-static bool take_call(struct ferry__worker *w) {
-    if (__atomic_load_n(&w->called, __ATOMIC_ACQUIRE) != CALLED)
-        return false;
-    __atomic_store_n(&w->called, NOT_CALLED, __ATOMIC_RELAXED);
-    return true;
-}
-
-/* False: it was called meanwhile, and is no longer on the list; the call is a few instructions away. Returns with the
- * lock held otherwise. */
-static bool lock_if_idle(struct pool *pool, struct ferry__worker *w) {
-    ferry__lock(&pool->base.lock);
-    if (w->idle)
-        return true;
-    ferry__unlock(&pool->base.lock);
-    return false;
-}
-
-static void unlock_settled(struct pool *pool) {
-    struct ferry__after after = {0};
-    settle(pool, &after);
-    ferry__unlock(&pool->base.lock);
-    ferry__executor_after(&pool->base, &after);
-}
-
-/* Looks at the door for a while; whoever becomes idle later does that instead. */
-static bool spin(struct pool *pool, struct ferry__worker *w, enum waking *waking) {
-    ferry_executor *executor = &pool->base;
-    bool called = false, some = false;
-    for (struct ferry__spinning s = ferry__spin_begin(&w->spin); spinner_of(pool) == w && ferry__spin_on(&s);) {
-        called = take_call(w);
-        some = atomic_load_explicit(&executor->in_first, memory_order_relaxed) != NULL;
-        if (called || some)
-            break;
-    }
-    if (called) {
-        *waking = WAS_CALLED;
-        return true;
-    }
-    FERRY__POINT(worker_spun);
-    if (!lock_if_idle(pool, w))
-        return false;
-    if (spinner_of(pool) == w)
-        ferry__spin_end(&pool->spin, some);
-    some = some && executor_has_work(executor);
-    if (some) {
-        ferry__spin_amount(&pool->spin, executor->stats.queued);
-        idle_remove(pool, w);
-        *waking = HAS_FOUND;
-        return true;
-    }
-    if (spinner_of(pool) == w)
-        atomic_store_explicit(&pool->spinner, NULL, memory_order_relaxed);
-    unlock_settled(pool);
-    return false;
-}
-
-/* Where jobs are so short that one thread may do them all a wake-up for each second one would cost more than they do.
- * So one idle thread sleeps for a moment only, as long as others work, and nobody is called meanwhile; it takes part when
- * a job has been in the line all that time. */
-static bool nap(struct pool *pool, struct ferry__worker *w, enum waking *waking) {
-    ferry_executor *executor = &pool->base;
-    if (!lock_if_idle(pool, w))
-        return false;
-    if (pool->napper || !others_work(pool) || pool->brisk < BRISK / 2) {
-        ferry__unlock(&executor->lock);
-        return false;
-    }
-    pool->napper = w;
-    for (;;) {
-        w->nap_left = atomic_load_explicit(&executor->left, memory_order_relaxed);
-        w->nap_entered = w->nap_left + executor->stats.queued;
-        unlock_settled(pool);
-        uint32_t call = NOT_CALLED;
-        if (__atomic_compare_exchange_n(&w->called, &call, ASLEEP, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-            FERRY__POINT(worker_nap);
-            ferry__futex_wait(&w->called, ASLEEP, ferry__now() + NAP_NS);
-            call = ASLEEP;
-            __atomic_compare_exchange_n(&w->called, &call, NOT_CALLED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-        }
-        if (take_call(w)) {
-            *waking = WAS_CALLED;
-            return true;
-        }
-        if (!lock_if_idle(pool, w))
-            return false;
-        bool some = executor_has_work(executor);
-        uint64_t left = atomic_load_explicit(&executor->left, memory_order_relaxed);
-        if (some && left < w->nap_entered) {
-            idle_remove(pool, w);
-            pool->brisk = 0;
-            *waking = HAS_FOUND;
-            return true;
-        }
-        if (!others_work(pool) || left - w->nap_left < STREAK || pool->brisk < BRISK / 2)
-            break;
-    }
-    pool->napper = NULL;
-    unlock_settled(pool);
-    return false;
-}
-
-static enum waking wait_idle(struct pool *pool, struct ferry__worker *w, struct ferry__thread *thread) {
-    ferry_executor *executor = &pool->base;
-    enum waking waking;
-    if (spinner_of(pool) == w && spin(pool, w, &waking))
-        return waking;
-    ferry__job_no_client(thread);
-    if (nap(pool, w, &waking))
-        return waking;
-    ferry__lock(&executor->lock);
-    if (w->idle) {
-        w->counted = true;
-        atomic_fetch_add(&sleeping_threads, 1);
-    }
-    ferry__unlock(&executor->lock);
-    int64_t until = ferry__deadline(pool->idle_ms);
-    for (;;) {
-        uint32_t call = NOT_CALLED;
-        if (!__atomic_compare_exchange_n(&w->called, &call, ASLEEP, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE) &&
-            call == CALLED)
-            break;
-        FERRY__POINT(worker_sleep);
-        ferry__futex_wait(&w->called, ASLEEP, until);
-        if (__atomic_load_n(&w->called, __ATOMIC_ACQUIRE) == CALLED || ferry__now() < until)
-            continue;
-        FERRY__POINT(worker_bored);
-        ferry__lock(&executor->lock);
-        bool bored = w->idle && pool->threads - pool->leaving > pool->threads_min;
-        if (bored) {
-            idle_remove(pool, w);
-            pool->leaving++;
-        }
-        ferry__unlock(&executor->lock);
-        if (bored)
-            return IS_BORED;
-        until = ferry__deadline(pool->idle_ms);
-    }
-    __atomic_store_n(&w->called, NOT_CALLED, __ATOMIC_RELAXED);
-    return WAS_CALLED;
-}
-
-static void leave(struct pool *pool, struct ferry__worker *w) {
+static void leave(struct ferry__threads *pool, struct ferry__worker *w) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
     FERRY__POINT(worker_leave);
@@ -773,10 +514,10 @@ static void leave(struct pool *pool, struct ferry__worker *w) {
     ferry__executor_unref(executor);
 }
 
-static void fail_line(struct pool *pool);
+static void fail_line(struct ferry__threads *pool);
 
 static void *worker(void *arg) {
-    struct pool *pool = arg;
+    struct ferry__threads *pool = arg;
     struct ferry__worker w = {.pool = pool, .pthread = pthread_self(), .searching = true};
     struct ferry__thread *thread = ferry__thread_self();
     if (!thread) {
@@ -799,7 +540,7 @@ static void *worker(void *arg) {
             step = run(pool, &w, &work, thread);
             continue;
         }
-        enum waking waking = wait_idle(pool, &w, thread);
+        enum ferry__waking waking = ferry__idle_wait(pool, &w, thread);
         if (waking == IS_BORED)
             break;
         step = waking == HAS_FOUND ? look_locked(pool, &w, NULL, &work) : look(pool, &w, NULL, &work);
@@ -812,7 +553,7 @@ static void *worker(void *arg) {
 
 /* A thread couldn't be made. If there are others that may come to the line, they do the work; else what is in it
  * fails, and who waits for a place as well. */
-static void fail_line(struct pool *pool) {
+static void fail_line(struct ferry__threads *pool) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
     struct ferry__work *failed = NULL;
@@ -856,7 +597,7 @@ static void fail_line(struct pool *pool) {
 }
 
 void ferry__pool_start(ferry_executor *executor) {
-    struct pool *pool = pool_of(executor);
+    struct ferry__threads *pool = ferry__threads_of(executor);
     /* Signals of the process are for others; those that a fault raises must stay open. */
     sigset_t all, before;
     sigfillset(&all);
@@ -879,112 +620,4 @@ void ferry__pool_start(ferry_executor *executor) {
     ferry__log(FERRY_LOG_WARNING, "executor '%s': a thread couldn't be made: %s", executor->name, strerror(rc));
     fail_line(pool);
     ferry__executor_unref(executor);
-}
-
-/* ---- Jobs that wait for handles --------------------------------------------------------------------------- */
-
-/* Only a wait that nothing ends but the job itself, or a cancel that is passed on: for any other the worker must stay
- * able to leave it. */
-static bool waits_without_bound(const struct ferry__ctx *ctx, int64_t deadline) {
-    if (deadline != FERRY__NEVER || ctx->next_deadline != FERRY__NEVER)
-        return false;
-    for (const ferry_scope *s = ctx->top; s->outer; s = s->outer)
-        if (!s->group) /* a shield, or a scope that somebody may cancel; a group tells its members itself */
-            return false;
-    return true;
-}
-
-/* Whether the job is in a line that nobody comes to before the waiting one has ended. Under the executor's lock. */
-static bool stuck_behind(const struct ferry__job *job, const struct ferry__job *waiting, const struct pool *pool) {
-    if (job->state != FERRY__JOB_QUEUED)
-        return false;
-    if (job->executor == &pool->base)
-        return !pool->idle && !pool->searching;
-    return job->executor == waiting->executor && job->executor->kind == FERRY__STRAND &&
-           ferry__strand_full(job->executor);
-}
-
-static void count_helped(struct pool *pool, ferry_executor *executor, bool begins) {
-    if (executor->kind == FERRY__STRAND)
-        ferry__strand_helped(executor, begins);
-    else
-        pool->helped = begins ? pool->helped + 1 : pool->helped - 1;
-}
-
-bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f, int64_t deadline) {
-    struct ferry__worker *w = ctx->thread->worker;
-    if (!w || f->kind != FERRY__IS_JOB || w->helping >= HELP_DEPTH || !waits_without_bound(ctx, deadline))
-        return false;
-    struct ferry__job *job = (struct ferry__job *)f, *waiting = (struct ferry__job *)ctx->self;
-    ferry_executor *executor = job->executor; /* ours as long as the handle is the caller's */
-    struct ferry__after after = {0};
-    ferry__executor_lock(executor);
-    bool mine = stuck_behind(job, waiting, w->pool);
-    if (mine) {
-        ferry__executor_began(executor, ferry__executor_take(executor, &job->work));
-        count_helped(w->pool, executor, true);
-        ferry__executor_admit(executor, &after);
-    }
-    ferry__executor_unlock(executor);
-    ferry__executor_after(executor, &after);
-    if (!mine)
-        return false;
-    FERRY__POINT(worker_help);
-    w->helping++;
-    struct ferry__job_end end = ferry__job_run_for(waiting, job, ctx->thread);
-    w->helping--;
-    ferry__lock(&executor->lock);
-    ferry__executor_ended(executor, job);
-    count_helped(w->pool, executor, false);
-    executor->delivering++;
-    ferry__unlock(&executor->lock);
-    if (job->abandoned) {
-        ferry__lock(&w->pool->base.lock);
-        found(w->pool, w, job);
-        ferry__unlock(&w->pool->base.lock);
-    }
-    ferry__job_finish(job, end);
-    ferry__executor_delivered(executor, 1);
-    return true;
-}
-
-void ferry__worker_blocked(struct ferry__ctx *ctx) {
-    struct ferry__worker *w = ctx->thread->worker;
-    if (!w)
-        return;
-    ferry_executor *executor = &w->pool->base;
-    struct ferry__after after = {0};
-    ferry__executor_lock(executor);
-    w->blocked = true;
-    w->pool->blocked++;
-    if (w->lost)
-        w->pool->lost--;
-    ferry__pool_rouse(executor, &after);
-    ferry__executor_unlock(executor);
-    ferry__executor_after(executor, &after);
-}
-
-void ferry__worker_unblocked(struct ferry__ctx *ctx) {
-    struct ferry__worker *w = ctx->thread->worker;
-    if (!w)
-        return;
-    ferry__lock(&w->pool->base.lock);
-    w->blocked = false;
-    w->pool->blocked--;
-    if (w->lost)
-        w->pool->lost++;
-    ferry__unlock(&w->pool->base.lock);
-}
-
-ferry_executor *ferry__worker_lost(const struct ferry__job *job, struct ferry__after *after) {
-    if (job->executor->kind == FERRY__INLINE)
-        return NULL;
-    struct ferry__worker *w = job->thread->worker;
-    ferry_executor *executor = &w->pool->base;
-    ferry__executor_lock(executor);
-    if (w->lost++ == 0 && !w->blocked)
-        w->pool->lost++;
-    ferry__pool_rouse(executor, after);
-    ferry__executor_unlock(executor);
-    return executor;
 }

@@ -1,14 +1,14 @@
-/* A pool of threads: lib/threads.c and the door of lib/executor.c.
+/* A pool of threads: lib/threads.c, lib/idle.c and the door of lib/executor.c.
  *
  *     here            stands for
  *     submit          leave_at_door(), submit(): executor->in_first and the door's line, wanted, wait_first
- *     look, settle    look_locked(), settle(), rest(), ferry__executor_gather(): executor->first and its line, wanted, searching
+ *     look, settle    look_locked(), ferry__threads_settle(), rest(), ferry__executor_gather(): executor->first and its line, wanted, searching
  *     rouse           ferry__pool_rouse(): pool->searching, idle, threads
  *     wants           ferry__pool_wants()
  *     BOTH, unlock_both  ferry__executor_lock(), ferry__executor_unlock()
  *     after           ferry__executor_after(), ferry__pool_wake(), ferry__pool_start(): worker->called
  *     spin, nap       spin(), nap(): pool->spinner, napper, busy; take_call(), lock_if_idle(), unlock_settled()
- *     sleep           wait_idle(): worker->called, the futex
+ *     sleep           ferry__idle_wait(): worker->called, the futex
  *     end_loudly      run(), go_on(), ferry__job_finish()
  *     leave           leave(): pool->threads, leaving; ferry__executor_check_end()
  *     cancel          ferry__job_cancel() of a job in the line: job->state, executor->delivering
