@@ -25,7 +25,7 @@
  * more threads than may be, nor fewer than are to stay, and none is left after a stop.
  *
  * variant STOP: somebody closes the pool meanwhile and waits for its end; two jobs
- * variant CANCEL: the same, and somebody cancels one of the jobs
+ * variant CANCEL: the same, and somebody cancels one of the jobs; nobody spins or naps
  * variant BLOCK: one thread; job 1 waits for job 2 as for a handle, so that the pool may grow
  * variant FULL: one thread, and a place for one in the queue: who submits may have to wait for it
  *
@@ -188,10 +188,12 @@ inline rest() {
     :: else ->
         idle[me] = true;
         step = IDLE;
+#ifndef CANCEL
         if
         :: spinner = me + 1
         :: true
         fi
+#endif
     fi
 }
 
@@ -410,7 +412,9 @@ inline nap() {
     atomic {
         DRAINED && lock == 0;
         if
+#ifndef CANCEL
         :: idle[me] && !napper && OTHERS_WORK -> lock = 1; napper = me + 1
+#endif
         :: true
         fi
     };
