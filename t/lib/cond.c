@@ -32,11 +32,6 @@ struct actor {
     int64_t rc;
 };
 
-static bool held_by(ferry_mutex *mutex, struct ferry__ctx *ctx) {
-    uintptr_t word = (uintptr_t)__atomic_load_n(&mutex->owner, __ATOMIC_ACQUIRE);
-    return (word & ~(uintptr_t)1) == (uintptr_t)ctx;
-}
-
 /* How many stand in the mutex's line, those whom a condition sent there too. */
 static size_t in_line(ferry_mutex *mutex) {
     size_t n = 0;

@@ -35,11 +35,6 @@ static void check_rotation(const struct scene *scene, size_t rounds) {
         CHECK_INT(scene->order[i], i % 3 + 1);
 }
 
-static bool held_by(ferry_mutex *mutex, struct ferry__ctx *ctx) {
-    uintptr_t word = (uintptr_t)__atomic_load_n(&mutex->owner, __ATOMIC_ACQUIRE);
-    return (word & ~(uintptr_t)1) == (uintptr_t)ctx;
-}
-
 static int64_t lock_note_unlock(void *arg) {
     struct actor *a = arg;
     CHECK_INT(ferry_lock(&a->scene->mutex), 0);
@@ -524,152 +519,6 @@ TASK_TEST(in_a_callback) {
     return 0;
 }
 
-/* An owner that ends. */
-
-static int64_t lock_and_end(void *arg) {
-    int rc = ferry_lock(arg);
-    CHECK(rc == 0 || rc == -EOWNERDEAD);
-    return 0;
-}
-
-static int64_t inherit(void *arg) {
-    CHECK_INT(ferry_lock(arg), -EOWNERDEAD);
-    CHECK(strstr(ferry_errmsg(), "ended without unlocking"));
-    CHECK(held_by(arg, ferry__ctx_self()));
-    CHECK_INT(ferry_unlock(arg), 0);
-    return 0;
-}
-
-static void check_dead_owner(ferry_mutex *mutex, ferry_future *(*start)(ferry_fn, void *)) {
-    CHECK_INT(ferry_await(start(lock_and_end, mutex)), 0);
-    CHECK_INT(ferry_lock(mutex), -EOWNERDEAD);
-    CHECK_INT(ferry_unlock(mutex), 0);
-    CHECK_INT(ferry_lock(mutex), 0); /* it was told once */
-    CHECK_INT(ferry_unlock(mutex), 0);
-
-    CHECK_INT(ferry_await(start(lock_and_end, mutex)), 0);
-    CHECK_INT(ferry_trylock(mutex), -EOWNERDEAD);
-    CHECK_INT(ferry_unlock(mutex), 0);
-    CHECK_INT(ferry_trylock(mutex), 0);
-
-    ferry_future *next = start(lock_and_end, mutex);
-    UNTIL_WAITERS(mutex, 1);
-    ferry_future *last = start(inherit, mutex); /* waits when the owner ends */
-    UNTIL_WAITERS(mutex, 2);
-    CHECK_INT(ferry_unlock(mutex), 0);
-    CHECK_INT(ferry_await(next), 0);
-    CHECK_INT(ferry_await(last), 0);
-    CHECK_INT(ferry_trylock(mutex), 0);
-    CHECK_INT(ferry_unlock(mutex), 0);
-
-    /* One that was told, and then ends like the one before. */
-    CHECK_INT(ferry_await(start(lock_and_end, mutex)), 0);
-    CHECK_INT(ferry_await(start(lock_and_end, mutex)), 0);
-    CHECK_INT(ferry_lock(mutex), -EOWNERDEAD);
-    CHECK_INT(ferry_unlock(mutex), 0);
-}
-
-static ferry_future *start_job(ferry_fn fn, void *arg) {
-    return ferry_submit(NULL, fn, arg);
-}
-
-TASK_TEST(dead_tasks_and_jobs) {
-    ferry_mutex mutex = FERRY_MUTEX_INIT;
-    check_dead_owner(&mutex, ferry_spawn);
-    check_dead_owner(&mutex, start_job);
-    return 0;
-}
-
-/* Locks all, unlocks some of them in any order, and ends. */
-enum { SEVERAL = 5 };
-
-struct several {
-    ferry_mutex mutexes[SEVERAL];
-    bool kept[SEVERAL];
-    unsigned seed;
-};
-
-static int64_t lock_several_and_end(void *arg) {
-    struct several *s = arg;
-    for (int i = 0; i < SEVERAL; i++) {
-        CHECK_INT(ferry_lock(&s->mutexes[i]), 0);
-        s->kept[i] = true;
-    }
-    for (int n = rand_r(&s->seed) % (2 * SEVERAL); n > 0; n--) {
-        int i = rand_r(&s->seed) % SEVERAL;
-        CHECK_INT(ferry_unlock(&s->mutexes[i]), s->kept[i] ? 0 : -EPERM);
-        s->kept[i] = false;
-    }
-    return 0;
-}
-
-TASK_TEST(dead_owner_of_several) {
-    struct several s = {.seed = 5};
-    for (int round = 0; round < 100; round++) {
-        CHECK_INT(ferry_await(ferry_spawn(lock_several_and_end, &s)), 0);
-        for (int i = 0; i < SEVERAL; i++) {
-            CHECK_INT(ferry_trylock(&s.mutexes[i]), s.kept[i] ? -EOWNERDEAD : 0);
-            CHECK_INT(ferry_unlock(&s.mutexes[i]), 0);
-        }
-    }
-    return 0;
-}
-
-static void *lock_and_end_thread(void *arg) {
-    lock_and_end(arg);
-    return NULL;
-}
-
-static void *inherit_thread(void *arg) {
-    inherit(arg);
-    return NULL;
-}
-
-static void dead_threads(void **state) {
-    (void)state;
-    ferry_mutex mutex = FERRY_MUTEX_INIT;
-    pthread_join(start_thread(lock_and_end_thread, &mutex), NULL);
-    assert_int_equal(ferry_lock(&mutex), -EOWNERDEAD);
-    pthread_t next = start_thread(lock_and_end_thread, &mutex);
-    UNTIL_WAITERS(&mutex, 1);
-    pthread_t last = start_thread(inherit_thread, &mutex);
-    UNTIL_WAITERS(&mutex, 2);
-    assert_int_equal(ferry_unlock(&mutex), 0);
-    pthread_join(next, NULL);
-    pthread_join(last, NULL);
-    assert_int_equal(ferry_lock(&mutex), 0);
-    assert_int_equal(ferry_unlock(&mutex), 0);
-}
-
-static int64_t inherit_task(void *arg) {
-    return inherit(arg);
-}
-
-/* The dead owner is a thread, who inherits is a task. */
-static void *wait_in_a_loop(void *arg) {
-    CHECK_INT(ferry_run_with(inherit_task, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
-}
-
-static void *lock_wait_and_end(void *arg) {
-    CHECK_INT(ferry_lock(arg), 0);
-    UNTIL_WAITERS((ferry_mutex *)arg, 1);
-    return NULL;
-}
-
-static void dead_thread_before_a_task(void **state) {
-    (void)state;
-    ferry_mutex mutex = FERRY_MUTEX_INIT;
-    assert_int_equal(ferry_lock(&mutex), 0);
-    pthread_t owner = start_thread(lock_wait_and_end, &mutex);
-    UNTIL_WAITERS(&mutex, 1);
-    pthread_t heir = start_thread(wait_in_a_loop, &mutex);
-    UNTIL_WAITERS(&mutex, 2);
-    assert_int_equal(ferry_unlock(&mutex), 0);
-    pthread_join(owner, NULL);
-    pthread_join(heir, NULL);
-}
-
 /* Anywhere. */
 
 static struct scene anywhere; /* statically initialised */
@@ -871,10 +720,6 @@ int main(void) {
         CASE("in a callback nothing may wait", in_a_callback),
         CASE("LCK-11 a static mutex, two loops and threads: first come, first served",
              loops_and_threads),
-        CASE("a task or job that ends without unlocking", dead_tasks_and_jobs),
-        CASE("a task that ends holding several", dead_owner_of_several),
-        CASE("a thread that ends without unlocking", dead_threads),
-        CASE("a thread that ends without unlocking, before a task", dead_thread_before_a_task),
         CASE("whoever unlocks last may free it at once", freed_after_the_last_unlock),
         CASE("a free mutex isn't touched by the last unlock any more", free_means_untouched),
         CASE("threads and tasks, cancelled at any moment: nothing lost, nothing doubled", storm),

@@ -1,4 +1,5 @@
-/* Who waits on a primitive: so that a test goes on when somebody waits, not after a while. */
+/* Who waits on a primitive: so that a test goes on when somebody waits, not after a while. And who
+ * holds a mutex. */
 #ifndef FERRY_TEST_WAITERS_H
 #define FERRY_TEST_WAITERS_H
 
@@ -25,6 +26,12 @@ static inline void until_waiters(unsigned *lock, void *const *first, size_t n) {
     while (waiters_in(lock, first) != n) {
         ferry_yield();
     }
+}
+
+/* NULL: nobody. */
+static inline bool held_by(ferry_mutex *mutex, struct ferry__ctx *ctx) {
+    uintptr_t word = (uintptr_t)__atomic_load_n(&mutex->owner, __ATOMIC_ACQUIRE);
+    return (word & ~(uintptr_t)1) == (uintptr_t)ctx;
 }
 
 static inline pthread_t start_thread(void *(*fn)(void *), void *arg) {
