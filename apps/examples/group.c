@@ -5,9 +5,10 @@
 #include <ferry.h>
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
-static int cleaned_up;
+static atomic_int cleaned_up; /* by tasks and a job: on several threads */
 
 static int64_t download(void *arg) {
     (void)arg;

@@ -40,6 +40,8 @@ struct told {
 static int64_t sleeps_until_told(void *arg) {
     struct told *t = arg;
     ferry_event_set(&t->begun);
+    while (t->hooks == 0) /* else it might see the request, and end, before the hook's turn comes */
+        sched_yield();
     int rc = ferry_sleep(LONG);
     return t->instead ? t->instead : rc;
 }
