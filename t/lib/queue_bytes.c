@@ -4,23 +4,14 @@
 #include <errno.h>
 #include <string.h>
 
-#include "queue_core.h"
+#include "queue.h"
 #include "storm.h"
 #include "support.h"
 #include "waiters.h"
 
 /* An item is its own size. */
-#define ITEM(n) ((void *)(intptr_t)(n))
-#define NUMBER(item) ((intptr_t)(item))
-#define PUTTERS(q) waiters_in(&(q)->lock, &(q)->put_first)
-#define UNTIL_PUTTERS(q, n) until_waiters(&(q)->lock, &(q)->put_first, (n))
-
 static size_t size_of(const void *item) {
     return (size_t)NUMBER(item);
-}
-
-static int by_number(const void *a, const void *b) {
-    return (NUMBER(a) > NUMBER(b)) - (NUMBER(a) < NUMBER(b));
 }
 
 static ferry_queue *queue_of(size_t capacity, size_t bytes, int order) {
@@ -54,12 +45,6 @@ static void *put_thread(void *arg) {
 static void *put_loop(void *arg) {
     CHECK_INT(ferry_run_with(put, arg, &(ferry_run_options){.no_signals = true}), 0);
     return NULL;
-}
-
-static intptr_t got(ferry_queue *queue) {
-    void *item = ITEM(-1);
-    int rc = ferry_queue_try_get(queue, &item);
-    return rc == 0 ? NUMBER(item) : rc;
 }
 
 static void bounded_by_bytes(void **state) {

@@ -6,18 +6,10 @@
 #include <string.h>
 
 #include "oom.h"
-#include "queue_core.h"
+#include "queue.h"
 #include "storm.h"
 #include "support.h"
 #include "waiters.h"
-
-#define ITEM(n) ((void *)(intptr_t)(n))
-#define NUMBER(item) ((intptr_t)(item))
-#define GETTERS(q) waiters_in(&(q)->lock, &(q)->get_first)
-#define PUTTERS(q) waiters_in(&(q)->lock, &(q)->put_first)
-#define UNTIL_GETTERS(q, n) until_waiters(&(q)->lock, &(q)->get_first, (n))
-#define UNTIL_PUTTERS(q, n) until_waiters(&(q)->lock, &(q)->put_first, (n))
-#define UNTIL_JOINERS(q, n) until_waiters(&(q)->lock, &(q)->join_first, (n))
 
 struct actor {
     ferry_queue *queue;
@@ -88,12 +80,6 @@ static void *join_thread(void *arg) {
 static void *join_loop(void *arg) {
     run_in_a_loop(join, arg);
     return NULL;
-}
-
-static intptr_t got(ferry_queue *queue) {
-    void *item = ITEM(-1);
-    int rc = ferry_queue_try_get(queue, &item);
-    return rc == 0 ? NUMBER(item) : rc;
 }
 
 /* Four getters of one kind: each put from the other side, and from this one, wakes one, in turn. */
@@ -344,10 +330,6 @@ static void *drain(void *arg) {
     while (ferry_queue_get(x->queue, &item) == 0)
         take_note(x, item);
     return NULL;
-}
-
-static int by_number(const void *a, const void *b) {
-    return (NUMBER(a) > NUMBER(b)) - (NUMBER(a) < NUMBER(b));
 }
 
 static void check_storm(int order, size_t capacity) {
