@@ -1,6 +1,7 @@
 /* Replacing a file atomically. */
 #include "config.h"
 
+#include "child.h"
 #include "scratch.h"
 
 #include <errno.h>
@@ -248,16 +249,13 @@ static int replace_for_ever(const char *path) {
 
 /* Returns after `count` replacements, having killed it in whatever comes next. */
 static void run_and_kill(const char *path, int count) {
-    char self[512], dot;
+    char dot;
     int pipes[2], status;
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    assert_true(n > 0);
-    self[n] = '\0';
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
     pid_t child = fork();
     if (child == 0) {
         dup2(pipes[1], STDOUT_FILENO);
-        execl(self, self, "--replace-for-ever", path, (char *)NULL);
+        exec_anew("--replace-for-ever", path);
         _exit(127);
     }
     assert_true(child > 0);

@@ -14,6 +14,7 @@
 
 #include <event2/event.h>
 
+#include "child.h"
 #include "core.h"
 #include "parked.h"
 #include "pools.h"
@@ -357,7 +358,7 @@ static int descriptors_of_another_program(void) {
     int status = -1;
     pid_t pid = fork_with_alarm();
     if (pid == 0) {
-        execl("/proc/self/exe", "fork_busy", "count", (char *)NULL);
+        exec_anew("count", NULL);
         _exit(98);
     }
     CHECK_INT(waitpid(pid, &status, 0), pid);

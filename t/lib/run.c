@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "core.h"
 #include "oom.h"
 #include "parked.h"
@@ -503,8 +504,6 @@ static const struct {
     {"overflow-task", child_overflow_task},
 };
 
-static char self[4096];
-
 /* What waitpid() says; `said` gets what it wrote on standard error. */
 static int run_child(const char *name, char *said, size_t size) {
     int fds[2], status;
@@ -515,7 +514,7 @@ static int run_child(const char *name, char *said, size_t size) {
     assert_true(pid >= 0);
     if (pid == 0) {
         dup2(fds[1], STDERR_FILENO);
-        execl(self, self, name, (char *)NULL);
+        exec_anew(name, NULL);
         _exit(127);
     }
     close(fds[1]);
@@ -585,8 +584,6 @@ int main(int argc, char **argv) {
             return 0;
         }
     }
-    if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
-        return 1;
     oom_install();
     static const struct CMUnitTest tests[] = {
         CASE("the first task's result, error and words", results),

@@ -1,9 +1,10 @@
-/* What the child of a fork says to the test. */
+/* What the child of a fork says to the test, and a child that is the same program from the start. */
 #ifndef FERRY_TEST_CHILD_H
 #define FERRY_TEST_CHILD_H
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +20,17 @@ static inline void end_child(bool good) {
 /* `status` is from waitpid(). */
 static inline bool child_was_good(int status) {
     return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+/* In the child of a fork: becomes this program anew, with one argument or two (the second may be NULL). By its
+ * path: under Valgrind /proc/self/exe is one only for those who read it. Returns when that can't be. */
+static inline void exec_anew(const char *argument, const char *second) {
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0)
+        return;
+    self[n] = '\0';
+    execl(self, self, argument, second, (char *)NULL);
 }
 
 #endif
