@@ -1,7 +1,7 @@
 /* Work that nobody waits for, owned by its loop: whatever becomes of it, somebody hears of it.
  *
- *     ferry_background_configure(NULL, &(ferry_background_options){.on_error =
- *     FERRY_BACKGROUND_FAIL});
+ *     const ferry_background_options options = {.on_error = FERRY_BACKGROUND_FAIL};
+ *     ferry_background_configure(NULL, &options);
  *     ferry_background_spawn(refresh_the_cache, cache);
  *     ferry_background_submit(NULL, write_the_journal, journal);
  *

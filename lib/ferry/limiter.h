@@ -3,8 +3,9 @@
  * A key names what may get stuck: a host, a file system, a tenant. With one call per key at a time
  * a server that doesn't answer holds one thread, not all of them.
  *
- *     ferry_limiter_new(&hosts, &(ferry_limiter_options){.name = "hosts", .per_key = 1, .total =
- *     8});
+ *     const ferry_limiter_options options = {.name = "hosts", .per_key = 1, .total = 8};
+ *     ferry_limiter *hosts;
+ *     ferry_limiter_new(&hosts, &options);
  *     ...
  *     ferry_future *f = ferry_limiter_submit(hosts, "nfs.example", NULL, stat_it, path);
  *

@@ -1,9 +1,9 @@
 /* A pool of resources (connections, sessions, handles of a library) for tasks and threads together.
  *
+ *     const ferry_pool_options options = {
+ *         .name = "db", .max = 8, .create = open_connection, .destroy = close_connection};
  *     ferry_pool *pool;
- *     ferry_pool_new(&pool, &(ferry_pool_options){.name = "db", .max = 8, .create =
- *     open_connection,
- *                                                 .destroy = close_connection});
+ *     ferry_pool_new(&pool, &options);
  *     void *connection;
  *     int64_t rc = ferry_pool_acquire(pool, &connection);
  *     if (rc >= 0) {
@@ -37,8 +37,8 @@ typedef struct ferry_pool ferry_pool;
  * `create` blocks stops its loop. They may use other pools, but not this one. */
 typedef struct ferry_pool_options {
     const char *name; /* for reports; copied, cut at 31 bytes; default "pool" */
-    size_t
-        max; /* resources at once: lent, idle, being created or destroyed; 1 to FERRY_POOL_MOST */
+    /* Resources at once: lent, idle, being created or destroyed; 1 to FERRY_POOL_MOST. */
+    size_t max;
     size_t min; /* idle expiry leaves so many; default 0 */
     bool fill;  /* ferry_pool_new() creates `min` of them; else each is created when needed */
 
