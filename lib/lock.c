@@ -2,9 +2,17 @@
  *
  * A lock is given up by a plain store of 0 unless somebody is known to sleep on it. A 2 that a sleeper writes just before
  * that store is lost with it, and so is his wake-up. Mostly he finds the word changed before he sleeps, as the store
- * arrives long before the system call has come to compare it; only when the one who unlocks is interrupted between his
- * look and his store does he sleep: then for a nap at most, and tries again. So a sleep on a lock always has an end, and
- * nobody pays for it who doesn't wait.
+ * arrives before the system call has come to compare it; if the one who unlocks is interrupted between his look and his
+ * store, he sleeps: for a nap at most, and tries again. So a sleep on a lock always has an end, and nobody pays for it
+ * who doesn't wait.
+ *
+ * What that buys, against an exchange on the way out, which loses no wake-up (x86-64, one CPU, the two builds in turn,
+ * medians; an atomic read-modify-write takes 6.6 ns): a hop of a ping-pong over a queue 68 ns instead of 81; an item
+ * through a queue of 1,024 places 36 instead of 46 between two tasks, 45 instead of 56 from a thread to a task; a free
+ * semaphore 31 instead of 40; spawn and await 112 instead of 119. A free mutex doesn't take this lock: 18 with either.
+ * What it costs: a mutex or a semaphore that 4 tasks and 4 threads contended for 12 s, half of it on one CPU, made 75
+ * sleeps on a lock; in 39 of them the nap ran out, mostly because the holder didn't run either; in 16 the mark was gone by
+ * then, so that as many wake-ups may have been lost, each for 1 ms at most.
  *
  * Where the kernel has futexes they do the sleeping. Elsewhere a small table of mutexes and condition
  * variables stands in, picked by the word's address: a wake under the bucket's mutex can't pass by a
