@@ -40,11 +40,6 @@ static struct ferry__thread *spare;
 static pthread_key_t key;
 static bool key_made;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
-/* One word at a fixed distance from the thread's own register: every call of the library begins with it. glibc has room
- * for such words in libraries that are loaded late, too. */
-#ifdef __GLIBC__
-__attribute__((tls_model("initial-exec")))
-#endif
 /* One word at a fixed distance from the thread's own register: every call of the library begins with it. glibc keeps room
  * for such words in libraries that are loaded late, too. */
 #ifdef __GLIBC__
