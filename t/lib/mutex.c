@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "oom.h"
 #include "storm.h"
 #include "support.h"
@@ -580,18 +581,24 @@ static void freed_after_the_last_unlock(void **state) {
 }
 
 /* The same looked at closely: an unlock that finds the line empty, since whoever stood there has
- * given up, doesn't touch the mutex any more once it is free. */
+ * given up, doesn't touch the mutex any more once it is free. Each round hands the processor to and
+ * fro, which takes milliseconds where others want it as well: then there are fewer. */
+enum { DUEL_MS = 3000 };
+
 struct duel {
     ferry_mutex mutex;
     _Atomic int given_up; /* rounds */
-    int rounds;
+    _Atomic bool over;
 };
 
 static void *give_up_and_watch(void *arg) {
     struct duel *d = arg;
-    for (int i = 1; i <= d->rounds; i++) {
-        while (held_by(&d->mutex, NULL))
+    for (int i = 1;; i++) {
+        while (held_by(&d->mutex, NULL)) {
+            if (atomic_load(&d->over))
+                return NULL;
             sched_yield();
+        }
         CHECK_INT(ferry_lock_for(&d->mutex, 0), -ETIMEDOUT);
         atomic_store(&d->given_up, i);
         /* Spinning, to see it soon; but there may be one processor only. */
@@ -602,14 +609,14 @@ static void *give_up_and_watch(void *arg) {
         CHECK_INT(__atomic_load_n(&d->mutex.lock, __ATOMIC_RELAXED), 0);
         atomic_store(&d->given_up, -i);
     }
-    return NULL;
 }
 
 static void free_means_untouched(void **state) {
     (void)state;
-    struct duel d = {.mutex = FERRY_MUTEX_INIT, .rounds = support_slow() ? 200 : 20000};
+    struct duel d = {.mutex = FERRY_MUTEX_INIT};
     pthread_t watcher = start_thread(give_up_and_watch, &d);
-    for (int i = 1; i <= d.rounds; i++) {
+    int64_t until = ferry__now() + DUEL_MS * FERRY__MS;
+    for (int i = 1; i <= (support_slow() ? 200 : 20000) && ferry__now() < until; i++) {
         assert_int_equal(ferry_lock(&d.mutex), 0);
         while (atomic_load(&d.given_up) != i)
             sched_yield();
@@ -617,6 +624,7 @@ static void free_means_untouched(void **state) {
         while (atomic_load(&d.given_up) != -i)
             sched_yield();
     }
+    atomic_store(&d.over, true);
     pthread_join(watcher, NULL);
 }
 

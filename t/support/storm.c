@@ -6,12 +6,16 @@
 #include <sched.h>
 #include <stdlib.h>
 
+#include "clock.h"
 #include "support.h"
+
+enum { LONGEST_MS = 15000 }; /* where many want the processor; the watchdog comes after 60 s */
 
 struct storm {
     storm_round round;
     void *arg;
     int rounds, tasks;
+    int64_t until; /* no round begins later */
     pthread_mutex_t lock;
     ferry_scope *open[STORM_MOST]; /* under lock: the scope of the round that each one is in */
     int participants;
@@ -32,7 +36,7 @@ static void show(struct storm *storm, int who, ferry_scope *scope) {
 static int64_t take_part(void *arg) {
     struct participant *p = arg;
     unsigned seed = (unsigned)p->who + 1;
-    for (int i = 0; i < p->storm->rounds; i++) {
+    for (int i = 0; i < p->storm->rounds && ferry__now() < p->storm->until; i++) {
         ferry_scope scope = FERRY_SCOPE_INIT;
         CHECK_INT(ferry_scope_open(&scope, FERRY_FOREVER), 0);
         show(p->storm, p->who, &scope);
@@ -87,6 +91,7 @@ void storm_run(int threads, int loops, int tasks, int rounds, storm_round round,
                           .arg = arg,
                           .rounds = rounds,
                           .tasks = tasks,
+                          .until = ferry__now() + LONGEST_MS * FERRY__MS,
                           .lock = PTHREAD_MUTEX_INITIALIZER,
                           .participants = threads + loops * tasks};
     struct participant participants[STORM_MOST];

@@ -9,7 +9,8 @@ typedef void (*storm_round)(void *arg, int who, unsigned *seed);
 enum { STORM_MOST = 64 };
 
 /* Runs `rounds` rounds in each of `threads` threads and, at the same time, in each of `tasks` tasks
- * on each of `loops` loops (STORM_MOST participants at most); returns when all are done. */
+ * on each of `loops` loops (STORM_MOST participants at most); returns when all are done. On a busy
+ * machine there are fewer rounds: none begins after 15 s. */
 void storm_run(int threads, int loops, int tasks, int rounds, storm_round round, void *arg);
 
 #endif
