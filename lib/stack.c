@@ -15,6 +15,11 @@
  * unmapped, but for one of each class. A slab is in one of two lists of its class: open if it has a
  * raw or cold stack, else full.
  *
+ * How many may be warm is learned, between two bounds. A stack that is wanted soon after it has
+ * given its memory back should have kept it: there may be one more. Those that lay there all the time
+ * while many others came and went aren't needed: half of them go. So where as many tasks come and go
+ * all the time there are no system calls, and what a peak has left goes back.
+ *
  * Larger stacks have a mapping and a slab record each; a few finished ones are kept.
  *
  * Guards: MADV_GUARD_INSTALL (Linux 6.13) marks pages within a mapping, so a million stacks need
@@ -60,7 +65,9 @@
 #define SLAB_STACKS_MIN 16u
 #define SLAB_STACKS_MAX 1024u
 #define WARM_BYTES ((size_t)16 * 1024 * 1024) /* of a class, if all of each stack was used */
+#define WARM_BYTES_MOST ((size_t)128 * 1024 * 1024) /* the same where so many come and go */
 #define COOL_BATCH 64u
+#define LESSON 16384u /* finished stacks from one look at what wasn't needed to the next */
 #define SPARE_BYTES ((size_t)64 * 1024) /* what a finished large stack keeps */
 /* Neighbours end at different offsets in their page, or the first frames of all tasks would compete
  * for the same few lines of the processor's cache (a third slower from 1,000 tasks on). */
@@ -223,6 +230,10 @@ static size_t class_size(unsigned which) {
     return round_up(FERRY__STACK_MIN << which, page());
 }
 
+static unsigned warm_bound(size_t size, size_t bytes, unsigned stacks) {
+    return bytes / size < stacks ? (unsigned)(bytes / size) : stacks;
+}
+
 static int class_grow(struct ferry__stack_class *pool, size_t size) {
     size_t count = pool->stacks;
     if (count > SLAB_BYTES / size)
@@ -236,8 +247,10 @@ static int class_grow(struct ferry__stack_class *pool, size_t size) {
     if (rc != 0)
         return rc;
     slab->pool = pool;
-    size_t most = WARM_BYTES / size;
-    pool->warm_most = most < FERRY__STACK_WARM ? (unsigned)most : FERRY__STACK_WARM;
+    if (pool->warm_most == 0) {
+        pool->warm_most = warm_bound(size, WARM_BYTES, FERRY__STACK_WARM);
+        pool->lesson = LESSON;
+    }
     pool->stacks += slab->count;
     pool->empty++;
     list_push(&pool->open, slab);
@@ -245,8 +258,14 @@ static int class_grow(struct ferry__stack_class *pool, size_t size) {
 }
 
 static int class_get(struct ferry__stack_class *pool, size_t size, struct ferry__stack **out) {
-    if (pool->warm_count > 0) {
-        *out = pool->warm[--pool->warm_count];
+    struct ferry__stack *latest = pool->warm_latest;
+    if (latest != NULL) {
+        pool->warm_latest = latest->older;
+        if (latest->older == NULL)
+            pool->warm_oldest = NULL;
+        if (--pool->warm_count < pool->warm_least)
+            pool->warm_least = pool->warm_count;
+        *out = latest;
         return 0;
     }
     if (pool->open == NULL) {
@@ -258,6 +277,11 @@ static int class_get(struct ferry__stack_class *pool, size_t size, struct ferry_
     uint32_t index;
     if (slab->cold > 0) {
         index = slab->free[--slab->cold];
+        if (pool->cooled > 0) {
+            pool->cooled--;
+            if (pool->warm_most < warm_bound(size, WARM_BYTES_MOST, FERRY__STACK_WARM_MOST))
+                pool->warm_most++;
+        }
     } else {
         index = slab->made;
         int rc = guard_make(stack_lo(slab, index) - ferry__stack_guard_size());
@@ -303,11 +327,24 @@ static int by_address(const void *a, const void *b) {
 /* Gives back the memory of the oldest warm stacks. It takes the records with it, so what they
  * say is copied first. */
 static void class_cool(struct ferry__stack_class *pool) {
+    struct ferry__stack *old[COOL_BATCH], *newer = pool->warm_oldest;
     struct {
         struct ferry__slab *slab;
         size_t index;
     } cold[COOL_BATCH];
-    struct ferry__stack **old = pool->warm;
+    for (unsigned i = 0; i < COOL_BATCH; i++) {
+        old[i] = newer;
+        newer = newer->newer;
+    }
+    pool->warm_count -= COOL_BATCH;
+    pool->cooled += COOL_BATCH;
+    pool->warm_oldest = pool->warm_count > 0 ? newer : NULL;
+    if (pool->warm_count > 0)
+        newer->older = NULL;
+    else
+        pool->warm_latest = NULL;
+    if (pool->warm_count < pool->warm_least)
+        pool->warm_least = pool->warm_count;
     qsort(old, COOL_BATCH, sizeof old[0], by_address);
     for (unsigned i = 0; i < COOL_BATCH; i++) {
         cold[i].slab = old[i]->slab;
@@ -323,16 +360,35 @@ static void class_cool(struct ferry__stack_class *pool) {
         end = next + cold[i].slab->size;
     }
     madvise(lo, (size_t)(end - lo), MADV_DONTNEED);
-    pool->warm_count -= COOL_BATCH;
-    memmove(old, old + COOL_BATCH, pool->warm_count * sizeof old[0]);
     for (unsigned i = 0; i < COOL_BATCH; i++)
         slab_cool(cold[i].slab, cold[i].index);
 }
 
+/* Half of what was warm all the time since the last look goes, down to what may always stay. */
+static void __attribute__((noinline)) class_learn(struct ferry__stack_class *pool, size_t size) {
+    unsigned always = warm_bound(size, WARM_BYTES, FERRY__STACK_WARM);
+    unsigned surplus = pool->warm_least / 2;
+    pool->warm_most = pool->warm_most - always > surplus ? pool->warm_most - surplus : always;
+    while (pool->warm_count > pool->warm_most)
+        class_cool(pool);
+    pool->warm_least = pool->warm_count;
+    pool->cooled = 0;
+    pool->lesson = LESSON;
+}
+
 static void class_put(struct ferry__stack_class *pool, struct ferry__stack *stack) {
+    size_t size = stack->slab->size;
     if (pool->warm_count == pool->warm_most)
         class_cool(pool);
-    pool->warm[pool->warm_count++] = stack;
+    stack->older = pool->warm_latest;
+    if (stack->older != NULL)
+        stack->older->newer = stack;
+    else
+        pool->warm_oldest = stack;
+    pool->warm_latest = stack;
+    pool->warm_count++;
+    if (--pool->lesson == 0)
+        class_learn(pool, size);
 }
 
 /* Large stacks */

@@ -25,6 +25,7 @@ struct ferry__stack {
     size_t size;              /* usable bytes: up to 1 KiB less than what was asked for */
     struct ferry__slab *slab; /* where it comes from */
     size_t index;             /* in the slab */
+    struct ferry__stack *older, *newer; /* while it is warm */
 #if FERRY__CONTEXT_ON_STACK
     ferry__context context;   /* its user's, while it is handed out: this page is there anyhow */
 #endif
@@ -32,7 +33,8 @@ struct ferry__stack {
 
 enum {
     FERRY__STACK_CLASSES = 5, /* 16, 32, 64, 128, 256 KiB */
-    FERRY__STACK_WARM = 512,  /* finished stacks that keep their memory, at most */
+    FERRY__STACK_WARM = 512,  /* finished stacks of a class that keep their memory, at most */
+    FERRY__STACK_WARM_MOST = 2048, /* the same where so many come and go all the time */
     FERRY__STACK_SPARE = 8,   /* the same for stacks beyond the largest class */
 };
 
@@ -42,8 +44,11 @@ struct ferry__stack_class {
     size_t stacks;            /* in all slabs */
     unsigned empty;           /* slabs of which no stack is in use */
     unsigned warm_count;
-    unsigned warm_most; /* set with the first slab */
-    struct ferry__stack *warm[FERRY__STACK_WARM]; /* finished lately, the latest last */
+    unsigned warm_most;  /* learned; 0: no slab was made yet */
+    unsigned warm_least; /* the smallest warm_count since the last look */
+    unsigned cooled;     /* stacks that gave their memory back since then, and weren't wanted again */
+    unsigned lesson;     /* puts until the next look */
+    struct ferry__stack *warm_latest, *warm_oldest; /* finished lately; linked */
 };
 
 struct ferry__stack_cache {
