@@ -571,8 +571,12 @@ void ferry__loop_bind(ferry_loop *loop);         /* the calling thread's from no
 void ferry__loop_unbind(ferry_loop *loop);
 /* Loop thread: to the end of the ready line. */
 static inline void ferry__loop_push(ferry_loop *loop, struct ferry__task *task) {
-    if (task->state != FERRY__TASK_NEW)
+    if (task->state != FERRY__TASK_NEW) {
         task->state = FERRY__TASK_READY;
+#if FERRY__CONTEXT_ON_STACK
+        ferry__prefetch_to_write(&task->stack->context); /* it is needed soon, and may have been parked for long */
+#endif
+    }
     task->ready_next = NULL;
     if (loop->ready_last)
         loop->ready_last->ready_next = task;

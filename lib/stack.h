@@ -21,14 +21,15 @@ struct ferry__slab;
 /* The record stands at the top of the stack that it describes: lo + size is its own address, a
  * multiple of 64. It is valid from ferry__stack_get to ferry__stack_put. */
 struct ferry__stack {
+#if FERRY__CONTEXT_ON_STACK
+    ferry__context context;   /* its user's, while it is handed out: this page is there anyhow. A cache line of its own */
+    char apart[64 - sizeof(ferry__context)];
+#endif
     char *lo;                 /* lowest usable byte; the guard lies below */
     size_t size;              /* usable bytes: up to 1 KiB less than what was asked for */
     struct ferry__slab *slab; /* where it comes from */
     size_t index;             /* in the slab */
     struct ferry__stack *older, *newer; /* while it is warm */
-#if FERRY__CONTEXT_ON_STACK
-    ferry__context context;   /* its user's, while it is handed out: this page is there anyhow */
-#endif
 } __attribute__((aligned(64)));
 
 enum {

@@ -93,6 +93,11 @@ static inline struct ferry__task *pick(ferry_loop *loop) {
     if (!loop->ready_first)
         loop->ready_last = NULL;
     task->ready_next = NULL;
+#if FERRY__CONTEXT_ON_STACK
+    /* The frames of the one that comes after it; its context was fetched when it became ready. */
+    if (loop->ready_first && loop->ready_first->state != FERRY__TASK_NEW)
+        ferry__prefetch_to_write(loop->ready_first->stack->context.sp);
+#endif
     return task;
 }
 
