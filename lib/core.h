@@ -97,6 +97,8 @@ struct ferry__cell {
     _Atomic int cancelled;
     struct ferry__cell *outer; /* a reference; fixed */
     struct ferry__cell *next;  /* owner side: the context's list */
+    ferry_loop *loop;          /* owner side: a task's, as long as that runs; NULL */
+    int spare;                 /* owner side, with a loop: counted in refs, and not given to anybody at the moment */
 };
 
 enum ferry__ctx_kind { FERRY__THREAD, FERRY__TASK, FERRY__JOB };
@@ -111,6 +113,7 @@ struct ferry__ctx {
     struct ferry_scope *top;  /* innermost open scope */
     struct ferry_scope root;  /* where a cancel of the handle lands */
     struct ferry__waiter *parked;
+    bool ended;               /* ferry__ctx_end() was called */
     bool untold;              /* a cancelled group's members may not know yet: ferry__scope_tell() */
     bool shielded;            /* of the current wait: only a grant or its own deadline end it */
     uint32_t listens;         /* job: the generation in which it got on scope.c's list; 0: never */
@@ -154,6 +157,8 @@ void ferry__ctx_kick(struct ferry__ctx *ctx);
 struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx);
 struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell); /* NULL too */
 void ferry__cell_unref(struct ferry__cell *cell);
+/* The same on the thread of `loop`, where the job was submitted: mostly without an atomic operation. NULL too. */
+void ferry__cell_unref_here(struct ferry__cell *cell, const ferry_loop *loop);
 bool ferry__cell_cancelled(const struct ferry__cell *cell); /* it, or one around it. Any thread */
 /* Counted up after each flag that is set: who has seen that a region isn't cancelled, and knows the count of before, needn't
  * look at its flags while that is the same. */

@@ -187,7 +187,10 @@ static void free_anywhere(struct ferry__item *item) {
 
 void ferry__job_destroy(ferry_future *f) {
     struct ferry__job *job = (struct ferry__job *)f;
-    ferry__cell_unref(job->cell);
+    if (job->home && ferry__loop_here(job->home))
+        ferry__cell_unref_here(job->cell, job->home);
+    else
+        ferry__cell_unref(job->cell);
     if (!f->plain)
         ferry__values_unref(job->values);
     ferry__executor_unref(job->executor);

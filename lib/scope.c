@@ -65,8 +65,14 @@ static struct ferry__detail say_deadline =
 
 /* ---- Cells ----------------------------------------------------------------------------------- */
 
+/* True: that were all that there are. Who holds the only ones needs nobody's consent. */
+static bool give_back(struct ferry__cell *cell, int refs) {
+    return atomic_load_explicit(&cell->refs, memory_order_acquire) == refs ||
+           atomic_fetch_sub_explicit(&cell->refs, refs, memory_order_acq_rel) == refs;
+}
+
 void ferry__cell_unref(struct ferry__cell *cell) {
-    while (cell && atomic_fetch_sub_explicit(&cell->refs, 1, memory_order_acq_rel) == 1) {
+    while (cell && give_back(cell, 1)) {
         struct ferry__cell *outer = cell->outer;
         ferry__record_put(cell, sizeof *cell);
         cell = outer;
@@ -77,6 +83,44 @@ struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell) {
     if (cell)
         atomic_fetch_add_explicit(&cell->refs, 1, memory_order_relaxed);
     return cell;
+}
+
+/* A task's jobs are mostly submitted and freed on its loop's thread, which is its owner side: a reference for one
+ * of them is taken from those in reserve, and goes back to them. What isn't in reserve any more is with jobs that may be
+ * freed elsewhere. */
+enum { SPARE_REFS = 16 };
+
+static struct ferry__cell *ref_here(struct ferry__cell *cell) {
+    if (!cell->loop)
+        return ferry__cell_ref(cell);
+    if (cell->spare == 0) {
+        atomic_fetch_add_explicit(&cell->refs, SPARE_REFS, memory_order_relaxed);
+        cell->spare = SPARE_REFS;
+    }
+    cell->spare--;
+    return cell;
+}
+
+void ferry__cell_unref_here(struct ferry__cell *cell, const ferry_loop *loop) {
+    if (!cell || cell->loop != loop) {
+        ferry__cell_unref(cell);
+    } else if (++cell->spare > 2 * SPARE_REFS) {
+        atomic_fetch_sub_explicit(&cell->refs, SPARE_REFS, memory_order_release);
+        cell->spare -= SPARE_REFS;
+    }
+}
+
+/* Its owner has no more use for what is in reserve. The owner's own reference stays. */
+static void no_more_spare(struct ferry__cell *cell) {
+    if (!cell->loop)
+        return;
+    int spare = cell->spare;
+    cell->loop = NULL;
+    cell->spare = 0;
+    if (atomic_load_explicit(&cell->refs, memory_order_acquire) == 1 + spare)
+        atomic_store_explicit(&cell->refs, 1, memory_order_relaxed);
+    else
+        atomic_fetch_sub_explicit(&cell->refs, spare, memory_order_release);
 }
 
 bool ferry__cell_cancelled(const struct ferry__cell *cell) {
@@ -167,6 +211,11 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
             return NULL;
         }
         *cell = (struct ferry__cell){.refs = 1, .next = fresh};
+        if (ctx->kind == FERRY__TASK && !ctx->ended) {
+            cell->refs = 1 + SPARE_REFS;
+            cell->spare = SPARE_REFS;
+            cell->loop = ctx->loop;
+        }
         fresh = cell;
     }
     struct ferry__cell *inner = NULL;
@@ -191,7 +240,7 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
             set_flag(cell);
         inner = cell;
     }
-    return ferry__cell_ref(ctx->top->cell);
+    return ref_here(ctx->top->cell);
 }
 
 static void drop_cell(struct ferry__ctx *ctx, ferry_scope *scope) {
@@ -203,6 +252,7 @@ static void drop_cell(struct ferry__ctx *ctx, ferry_scope *scope) {
         at = &(*at)->next;
     *at = cell->next;
     scope->cell = NULL;
+    no_more_spare(cell);
     ferry__cell_unref(cell);
 }
 
@@ -242,6 +292,7 @@ void ferry__ctx_end(struct ferry__ctx *ctx) {
     while (ctx->cells) {
         struct ferry__cell *cell = ctx->cells;
         ctx->cells = cell->next;
+        no_more_spare(cell);
         if (cell == ctx->root.cell && ctx->kind == FERRY__TASK) {
             /* Others may still cancel it by its handle: the root's cell goes with the task. */
             cell->next = NULL;
@@ -251,6 +302,7 @@ void ferry__ctx_end(struct ferry__ctx *ctx) {
     }
     if (ctx->kind != FERRY__TASK)
         ctx->root.cell = NULL;
+    ctx->ended = true;
     if (ctx->listens != 0)
         listen_no_more(ctx);
     if (ctx->detail || ctx->error)
