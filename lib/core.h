@@ -482,6 +482,9 @@ enum ferry__loop_state { FERRY__LOOP_OPEN, FERRY__LOOP_SOFT, FERRY__LOOP_HARD, F
 struct ferry_loop {
     _Atomic int refs;           /* the user's, each job's, each wake-up's on its way */
     int spare_refs;             /* own: counted in refs, and not given to anybody at the moment */
+    ferry_executor *reserve_of; /* own: executor.c; the executor that jobs are mostly submitted to from here, or NULL */
+    int reserve;                /* own: references on it, not given to any job at the moment */
+    int reserve_missed;         /* own: jobs for others since it was chosen */
     struct event_base *base;
     bool own_base;
     uint32_t generation;

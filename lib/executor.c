@@ -11,7 +11,8 @@
  * the door stands in the line behind those who were in the line before: the order of the submits is kept.
  *
  * Owners are the user and, of a pool, its strands. When the last one leaves, the executor closes; what was queued
- * still runs. The memory goes when the threads, jobs and turns have given their references back too.
+ * still runs. The memory goes when the threads, jobs and turns have given their references back too, and the loops those
+ * that they hold in reserve for their jobs.
  *
  * After a fork the child finds threads that aren't there and a lock that somebody may have held: the first call
  * there sets the executor back to an empty one. The jobs inside belong to the parent's handles. */
@@ -67,8 +68,8 @@ void ferry__executor_ref(ferry_executor *executor) {
     atomic_fetch_add_explicit(&executor->refs, 1, memory_order_relaxed);
 }
 
-void ferry__executor_unref(ferry_executor *executor) {
-    if (atomic_fetch_sub_explicit(&executor->refs, 1, memory_order_acq_rel) != 1)
+static void unref(ferry_executor *executor, int refs) {
+    if (atomic_fetch_sub_explicit(&executor->refs, refs, memory_order_acq_rel) != refs)
         return;
     if (executor->kind == FERRY__POOL)
         ferry__pool_destroy(executor);
@@ -76,6 +77,47 @@ void ferry__executor_unref(ferry_executor *executor) {
         ferry__strand_destroy(executor);
     else
         ferry__free(executor);
+}
+
+void ferry__executor_unref(ferry_executor *executor) {
+    unref(executor, 1);
+}
+
+enum { RESERVE = 64 };
+
+void ferry__executor_ref_here(ferry_executor *executor, ferry_loop *loop) {
+    if (loop->reserve_of != executor) {
+        if (loop->reserve_of && ++loop->reserve_missed < RESERVE) {
+            ferry__executor_ref(executor);
+            return;
+        }
+        ferry__executor_reserve_end(loop);
+        loop->reserve_of = executor;
+        loop->reserve_missed = 0;
+    }
+    if (loop->reserve == 0) {
+        atomic_fetch_add_explicit(&executor->refs, RESERVE, memory_order_relaxed);
+        loop->reserve = RESERVE;
+    }
+    loop->reserve--;
+}
+
+void ferry__executor_unref_here(ferry_executor *executor, ferry_loop *loop) {
+    if (loop->reserve_of != executor) {
+        ferry__executor_unref(executor);
+    } else if (++loop->reserve > 2 * RESERVE) {
+        loop->reserve -= RESERVE;
+        unref(executor, RESERVE); /* not the last ones */
+    }
+}
+
+void ferry__executor_reserve_end(ferry_loop *loop) {
+    ferry_executor *executor = loop->reserve_of;
+    int refs = loop->reserve;
+    loop->reserve_of = NULL;
+    loop->reserve = 0;
+    if (refs > 0)
+        unref(executor, refs);
 }
 
 void ferry__executor_check_fork(ferry_executor *executor) {
@@ -616,6 +658,9 @@ void ferry_executor_free(ferry_executor *executor) {
         return;
     if (atomic_fetch_sub(&executor->owners, 1) == 1)
         ferry_executor_close(executor, FERRY_CLOSE_DRAIN);
+    struct ferry__thread *thread = ferry__thread_known();
+    if (thread && thread->loop && thread->loop->reserve_of == executor)
+        ferry__executor_reserve_end(thread->loop);
     ferry__executor_unref(executor);
 }
 

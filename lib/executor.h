@@ -119,6 +119,11 @@ void ferry__executor_check_fork(ferry_executor *executor);
 int ferry__executor_check(const ferry_executor_options *options);
 void ferry__executor_ref(ferry_executor *executor);
 void ferry__executor_unref(ferry_executor *executor);
+/* The same for a job, on the thread of its home loop: mostly without an atomic operation. The loop holds references in
+ * reserve, until it is freed, uses another executor for long, or the executor is freed on its thread. */
+void ferry__executor_ref_here(ferry_executor *executor, ferry_loop *loop);
+void ferry__executor_unref_here(ferry_executor *executor, ferry_loop *loop);
+void ferry__executor_reserve_end(ferry_loop *loop); /* loop thread, or nobody's loop */
 /* The lock, and of a pool that of the door as well, which is empty then. */
 void ferry__executor_lock(ferry_executor *executor);
 void ferry__executor_unlock(ferry_executor *executor);

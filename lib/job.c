@@ -113,7 +113,10 @@ static struct ferry__job *new_job(ferry_executor *executor, ferry_fn fn, void *a
     job->future.abroad = member != NULL;
     job->work.strand = NULL;
     job->executor = executor;
-    ferry__executor_ref(executor);
+    if (heritage->home && ferry__loop_here(heritage->home))
+        ferry__executor_ref_here(executor, heritage->home);
+    else
+        ferry__executor_ref(executor);
     job->state = FERRY__JOB_WAITING;
     job->fn = fn;
     job->arg = arg;
@@ -187,16 +190,19 @@ static void free_anywhere(struct ferry__item *item) {
 
 void ferry__job_destroy(ferry_future *f) {
     struct ferry__job *job = (struct ferry__job *)f;
-    if (job->home && ferry__loop_here(job->home))
+    bool here = job->home && ferry__loop_here(job->home);
+    if (here) {
         ferry__cell_unref_here(job->cell, job->home);
-    else
+        ferry__executor_unref_here(job->executor, job->home);
+    } else {
         ferry__cell_unref(job->cell);
+        ferry__executor_unref(job->executor);
+    }
     if (!f->plain)
         ferry__values_unref(job->values);
-    ferry__executor_unref(job->executor);
     job->cell = NULL;
     job->executor = NULL;
-    if (!f->plain && ferry__job_options(job)->arg_free && job->home && !ferry__loop_here(job->home)) {
+    if (!f->plain && ferry__job_options(job)->arg_free && job->home && !here) {
         job->future.item.run = free_on_loop;
         job->future.item.drop = free_anywhere;
         /* The loop may take the item, and with it the job's reference, before the send is over. */

@@ -16,9 +16,9 @@
  *
  * Owners. A loop belongs to the thread that attached it, or to the one that runs it. All fields are that thread's
  * unless core.h says otherwise. Other threads send items (inbox.c). References: one for the user, some in reserve on the
- * loop's own thread (so that a task costs no atomic operation), one for each task, job, callback and kick, one for a
- * waker from claim to wake. ferry_loop_free() gives up the user's and those in reserve, and closes libevent's side at
- * once; the memory goes with the last. */
+ * loop's own thread (so that a task costs no atomic operation; the same for a job, on the executor that is used most),
+ * one for each task, job, callback and kick, one for a waker from claim to wake. ferry_loop_free() gives up the user's
+ * and those in reserve, and closes libevent's side at once; the memory goes with the last. */
 #include "config.h"
 
 #include <errno.h>
@@ -519,6 +519,7 @@ static void destroy(ferry_loop *loop) {
     free_events(loop, ferry__loop_base_gone(loop));
     ferry__heap_fini(&loop->timers);
     ferry__stack_cache_fini(&loop->stacks);
+    ferry__executor_reserve_end(loop);
     give_spare_refs(loop, 0);
     ferry__loop_unref(loop);
 }
@@ -554,10 +555,12 @@ int ferry_loop_free(ferry_loop *loop) {
 }
 
 void ferry__loop_leave_behind(ferry_loop *loop) {
-    if (loop->n_tasks == 0)
+    if (loop->n_tasks == 0) {
         destroy(loop);
-    else
-        close_inbox(loop); /* the tasks' stacks are part of it */
+        return;
+    }
+    ferry__executor_reserve_end(loop);
+    close_inbox(loop); /* the tasks' stacks are part of it */
 }
 
 /* ---- Running -------------------------------------------------------------------------------------------- */

@@ -407,6 +407,55 @@ static void stop_waits_for_inline_jobs_of_others(void **state) {
     gate_destroy(&g);
 }
 
+/* ---- References in reserve ------------------------------------------------------------------------------ */
+
+static int64_t one(void *arg) {
+    (void)arg;
+    return 1;
+}
+
+/* Submits n jobs, all at once. */
+static void use(ferry_executor *pool, int n) {
+    ferry_future *jobs[300];
+    for (int i = 0; i < n; i++)
+        jobs[i] = ferry_submit(pool, one, NULL);
+    for (int i = 0; i < n; i++)
+        CHECK_INT(ferry_await(jobs[i]), 1);
+}
+
+static int64_t use_three_pools(void *arg) {
+    ferry_executor **pools = arg;
+    ferry_loop *loop = ferry_loop_current();
+    use(pools[0], 300);
+    CHECK(loop->reserve_of == pools[0]);
+    CHECK(loop->reserve >= 0 && loop->reserve <= 300);
+    use(pools[1], 3); /* now and then another one */
+    CHECK(loop->reserve_of == pools[0]);
+    use(pools[1], 300); /* mostly that, from now on */
+    CHECK(loop->reserve_of == pools[1]);
+    ferry_executor_free(pools[1]);
+    CHECK(loop->reserve_of == NULL);
+    CHECK_INT(loop->reserve, 0);
+    use(pools[2], 1);
+    CHECK(loop->reserve_of == pools[2]);
+    return 0;
+}
+
+/* One executor is left by the loop, one is freed on its thread, one after the run: a tool that looks for leaks finds
+ * none of them. */
+static void a_reserve_goes_back(void **state) {
+    (void)state;
+    ferry_executor *pools[3];
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(ferry_executor_new(&pools[i], NULL), 0);
+    assert_int_equal(ferry_run(use_three_pools, pools), 0);
+    for (int i = 0; i < 3; i += 2) {
+        assert_int_equal(ferry_executor_stop(pools[i], FERRY_FOREVER), 0);
+        assert_int_equal(atomic_load(&pools[i]->refs), 1); /* the user's */
+        ferry_executor_free(pools[i]);
+    }
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("EXE-05 submit after the close gives a handle that is done", submit_after_the_close),
@@ -425,6 +474,7 @@ int main(void) {
         CASE("stop waits for inline jobs of others", stop_waits_for_inline_jobs_of_others),
         CASE("a loop has an executor of its own", a_loop_has_an_executor_of_its_own),
         CASE("the process has one outside of loops", the_process_has_one_outside_of_loops),
+        CASE("what a loop holds of an executor in reserve goes back", a_reserve_goes_back),
     };
     return SUPPORT_RUN(tests);
 }
