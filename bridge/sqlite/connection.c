@@ -20,26 +20,6 @@
 #define LONGEST_PAUSE_MS 5
 #define NS_PER_MS INT64_C(1000000)
 
-/* ---- Time ----------------------------------------------------------------------------------- */
-
-static int64_t clock_ns(clockid_t id) {
-    struct timespec now;
-    clock_gettime(id, &now); /* can't fail for these clocks */
-    return (int64_t)now.tv_sec * 1000 * NS_PER_MS + now.tv_nsec;
-}
-
-int64_t ferry__sqlite_now(void) {
-    return clock_ns(CLOCK_MONOTONIC);
-}
-
-int64_t ferry__sqlite_now_coarse(void) {
-#ifdef CLOCK_MONOTONIC_COARSE
-    return clock_ns(CLOCK_MONOTONIC_COARSE);
-#else
-    return clock_ns(CLOCK_MONOTONIC);
-#endif
-}
-
 /* ---- Told to stop --------------------------------------------------------------------------- */
 
 static int on_progress(void *arg) {

@@ -135,6 +135,9 @@ void ferry__sqlite_conn_reset_statements(struct ferry__sqlite_conn *conn);
 bool ferry__sqlite_conn_pause(struct ferry__sqlite_conn *conn, int tries, int64_t since);
 /* 0 or -ECANCELED; looks only now and then, for loops over rows. */
 int64_t ferry__sqlite_conn_check(struct ferry__sqlite_conn *conn);
+
+/* ---- clock.c -------------------------------------------------------------------------------- */
+
 int64_t ferry__sqlite_now(void);        /* CLOCK_MONOTONIC, ns */
 int64_t ferry__sqlite_now_coarse(void); /* the same, some ms behind, and cheaper */
 

@@ -142,20 +142,24 @@ static void nap(sqlite3_context *context, int n, sqlite3_value **values) {
 }
 
 static int64_t add_nap(sqlite3 *connection, void *arg) {
-    (void)arg;
-    return sqlite3_create_function(connection, "nap", 1, SQLITE_UTF8, NULL, nap, NULL, NULL) ? -EIO
-                                                                                             : 0;
+    sqlite3_create_function(connection, "nap", 1, SQLITE_UTF8, NULL, nap, NULL, NULL);
+    return add_functions(connection, arg);
 }
 
-/* Each row is old enough to be sent, but there is no room while the consumer sleeps. */
+/* Each row is old enough to be sent, but there is no room: the consumer reads on only when the
+ * last row is about to be found. */
 static int64_t reads_slow_rows(void *arg) {
+    struct probe probe = PROBE_INIT;
     (void)arg;
-    ferry_sqlite *db = open_with("a.db", (ferry_sqlite_options){.init = add_nap});
-    ferry_sqlite_rows *rows =
-        ferry_sqlite_query(db, FERRY_SQLITE_READ, "SELECT nap(x) FROM (" UP_TO(12) ")",
-                           FERRY_SQLITE_NO_VALUES, &(ferry_sqlite_query_options){.batches = 1});
+    ferry_sqlite *db =
+        open_with("a.db", (ferry_sqlite_options){.init = add_nap, .init_arg = &probe});
+    ferry_sqlite_rows *rows = ferry_sqlite_query(
+        db, FERRY_SQLITE_READ,
+        "SELECT CASE nap(x) WHEN 12 THEN hold(x) ELSE x END FROM (" UP_TO(12) ")",
+        FERRY_SQLITE_NO_VALUES, &(ferry_sqlite_query_options){.batches = 1});
     CHECK_INT(ferry_sqlite_rows_next(rows), 1);
-    ferry_sleep(40);
+    gate_wait_arrivals(&probe.gate, 1);
+    gate_open(&probe.gate);
     for (int64_t i = 2; i <= 12; i++) {
         CHECK_INT(ferry_sqlite_rows_next(rows), 1);
         CHECK_INT(ferry_sqlite_rows_int64(rows, 0), i);
