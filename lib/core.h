@@ -579,18 +579,21 @@ void ferry__loop_bind(ferry_loop *loop);         /* the calling thread's from no
 void ferry__loop_unbind(ferry_loop *loop);
 /* Loop thread: to the end of the ready line. */
 static inline void ferry__loop_push(ferry_loop *loop, struct ferry__task *task) {
-    if (task->state != FERRY__TASK_NEW) {
+    if (task->state != FERRY__TASK_NEW)
         task->state = FERRY__TASK_READY;
-#if FERRY__CONTEXT_ON_STACK
-        ferry__prefetch_to_write(&task->stack->context); /* it is needed soon, and may have been parked for long */
-#endif
-    }
     task->ready_next = NULL;
     if (loop->ready_last)
         loop->ready_last->ready_next = task;
     else
         loop->ready_first = task;
     loop->ready_last = task;
+}
+/* The same with one that was parked, maybe for long: its context is needed soon. */
+static inline void ferry__loop_push_parked(ferry_loop *loop, struct ferry__task *task) {
+#if FERRY__CONTEXT_ON_STACK
+    ferry__prefetch_to_write(&task->stack->context);
+#endif
+    ferry__loop_push(loop, task);
 }
 void ferry__loop_run_ready(ferry_loop *loop);    /* task.c: from the loop's own stack */
 /* ferry_loop_run() of a task that was made and not started, which it takes over; started(task) is called before that

@@ -209,7 +209,7 @@ void ferry__wake(struct ferry__waiter *w) {
     ferry_loop *loop = w->pinned;
     struct ferry__task *task = ferry__container(w->ctx, struct ferry__task, ctx);
     if (!loop) { /* it was claimed on its loop's own thread */
-        ferry__loop_push(task->ctx.loop, task);
+        ferry__loop_push_parked(task->ctx.loop, task);
         ferry__loop_need_turn(task->ctx.loop);
         return;
     }

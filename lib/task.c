@@ -172,7 +172,7 @@ static void entry(void *arg) {
 /* ---- Waking ---------------------------------------------------------------------------------- */
 
 static void wake_run(ferry_loop *loop, struct ferry__item *item) {
-    ferry__loop_push(loop, ferry__container(item, struct ferry__task, wake_item));
+    ferry__loop_push_parked(loop, ferry__container(item, struct ferry__task, wake_item));
 }
 
 void ferry__task_ready(struct ferry__task *task) {
