@@ -8,7 +8,8 @@
 
 #include "alloc.h"
 
-/* Written before the first use of Ferry (the contract of ferry_set_allocator), only read afterwards. */
+/* Written before the first use of Ferry (the contract of ferry_set_allocator), only read
+ * afterwards. */
 static ferry_allocator current = {malloc, realloc, free};
 
 int ferry_set_allocator(const ferry_allocator *allocator) {

@@ -12,7 +12,8 @@ void *ferry__malloc_aligned(size_t alignment, size_t size);
 void *ferry__calloc(size_t count, size_t size);
 void *ferry__realloc(void *block, size_t size);
 void ferry__free(void *block);
-/* memset(at, 0, size) by the C library, where the compiler would take an instruction that is slow to begin. */
+/* memset(at, 0, size) by the C library, where the compiler would take an instruction that is
+ * slow to begin. */
 static inline void ferry__zero(void *at, size_t size) {
     __asm__("" : "+r"(size));
     memset(at, 0, size);

@@ -1,19 +1,22 @@
 /* Records of handles, jobs and callbacks, kept for the next time.
  *
- * They are allocated one by one, some of them at the beginning of a cache line, and are freed one by one by whoever has too many:
- * a record doesn't know where it has been kept. For each size a thread keeps up to two batches: the loaded records, from
- * which it takes and to which it gives, and a spare batch, so that taking and giving in turn at a batch's edge stays its
- * own affair. When both are full the spare one goes to the depot, all of it with one step under the lock; when both are
- * empty one comes from there. So memory that is taken on one thread and given back on another finds its way back in
- * batches. The depot has a bound: what is beyond it is freed. A thread gives all back at its end.
+ * They are allocated one by one, some of them at the beginning of a cache line, and are freed one
+ * by one by whoever has too many: a record doesn't know where it has been kept. For each size a
+ * thread keeps up to two batches: the loaded records, from which it takes and to which it gives,
+ * and a spare batch, so that taking and giving in turn at a batch's edge stays its own affair. When
+ * both are full the spare one goes to the depot, all of it with one step under the lock; when both
+ * are empty one comes from there. So memory that is taken on one thread and given back on another
+ * finds its way back in batches. The depot has a bound: what is beyond it is freed. A thread gives
+ * all back at its end.
  *
- * Tools that watch each object see each one: nothing is kept under AddressSanitizer, ThreadSanitizer and Valgrind, nor
- * when the program has an allocator of its own, which may count or bound what the library holds.
+ * Tools that watch each object see each one: nothing is kept under AddressSanitizer,
+ * ThreadSanitizer and Valgrind, nor when the program has an allocator of its own, which may count
+ * or bound what the library holds.
  *
  * A thread that Ferry has no record of keeps nothing, and larger records aren't kept.
  *
- * Lock order: the depot's lock is the innermost; it is held for a few instructions. fork.c holds it across a fork; what
- * other threads kept stays with them. */
+ * Lock order: the depot's lock is the innermost; it is held for a few instructions. fork.c holds
+ * it across a fork; what other threads kept stays with them. */
 #include "config.h"
 
 #ifdef HAVE_VALGRIND_VALGRIND_H
@@ -24,7 +27,8 @@
 #include "fork.h"
 
 /* Sizes are 8 short of a multiple of 16: what the C library's allocator has left of its blocks. */
-_Static_assert(sizeof(struct ferry__record) <= FERRY__RECORD_MIN, "the links stand in the record itself");
+_Static_assert(sizeof(struct ferry__record) <= FERRY__RECORD_MIN,
+               "the links stand in the record itself");
 
 unsigned ferry__record_lock; /* guards what follows */
 static struct {
@@ -33,7 +37,9 @@ static struct {
 } depot[FERRY__RECORD_SIZES];
 
 static size_t place_of(size_t size) {
-    return size <= FERRY__RECORD_MIN ? 0 : (size - FERRY__RECORD_MIN + FERRY__RECORD_UNIT - 1) / FERRY__RECORD_UNIT;
+    return size <= FERRY__RECORD_MIN
+               ? 0
+               : (size - FERRY__RECORD_MIN + FERRY__RECORD_UNIT - 1) / FERRY__RECORD_UNIT;
 }
 
 /* By a tool: the same at all times. */
@@ -81,7 +87,8 @@ static void depot_give(size_t place, struct ferry__record *batch) {
 static void *fresh(size_t size, size_t room) {
     if (size % FERRY__LINE_SIZE != 0)
         return ferry__malloc(room);
-    return ferry__malloc_aligned(FERRY__LINE_SIZE, (room + FERRY__LINE_SIZE - 1) / FERRY__LINE_SIZE * FERRY__LINE_SIZE);
+    return ferry__malloc_aligned(FERRY__LINE_SIZE, (room + FERRY__LINE_SIZE - 1) /
+                                                       FERRY__LINE_SIZE * FERRY__LINE_SIZE);
 }
 
 static FERRY__NOINLINE void *get_slowly(struct ferry__cache *cache, size_t size) {
@@ -114,7 +121,8 @@ void *ferry__record_get_on(struct ferry__thread *thread, size_t size) {
     return record;
 }
 
-static FERRY__NOINLINE void put_slowly(struct ferry__cache *cache, size_t place, struct ferry__record *record) {
+static FERRY__NOINLINE void put_slowly(struct ferry__cache *cache, size_t place,
+                                       struct ferry__record *record) {
     if (cache->most == 0) {
         ferry__free(record);
         return;

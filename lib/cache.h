@@ -28,8 +28,8 @@ struct ferry__cache {
     } sizes[FERRY__RECORD_SIZES];
 };
 
-/* Memory for a record of `size` bytes; its content is unspecified. Larger ones than FERRY__RECORD_MAX aren't kept.
- * NULL: out of memory. Any thread. */
+/* Memory for a record of `size` bytes; its content is unspecified. Larger ones than
+ * FERRY__RECORD_MAX aren't kept. NULL: out of memory. Any thread. */
 void *ferry__record_get(size_t size);
 struct ferry__thread;
 void *ferry__record_get_on(struct ferry__thread *thread, size_t size); /* the calling one, or NULL */

@@ -28,8 +28,8 @@ static inline int64_t ferry__now_roughly(void) {
 #endif
 }
 
-/* The moment `ms` milliseconds from now. What has expired already is 0, a moment long ago: so it counts as
- * passed whatever clock reading it is compared with. */
+/* The moment `ms` milliseconds from now. What has expired already is 0, a moment long ago: so it
+ * counts as passed whatever clock reading it is compared with. */
 static inline int64_t ferry__deadline(int64_t ms) {
     if (ms == FERRY_FOREVER)
         return FERRY__NEVER;
@@ -39,7 +39,8 @@ static inline int64_t ferry__deadline(int64_t ms) {
     return ms >= (FERRY__NEVER - now) / FERRY__MS ? FERRY__NEVER : now + ms * FERRY__MS;
 }
 
-/* A time-out for poll(): milliseconds until then, rounded up, so that it is never early; -1 for never. */
+/* A time-out for poll(): milliseconds until then, rounded up, so that it is never early; -1 for
+ * never. */
 static inline int ferry__poll_ms(int64_t deadline) {
     if (deadline == FERRY__NEVER)
         return -1;

@@ -1,15 +1,17 @@
 /* The records that the parts of libferry share, and what each part offers the others.
  *
- * Who may touch what. A context (struct ferry__ctx) stands for whoever runs and waits: a task, a job or a
- * thread. Its "owner side" is the only one to read or write its fields, unless they are marked atomic:
- * for a task that is its loop's thread, for a job and a thread the thread itself. Other threads
- * never reach in: they set the atomic request and kick the context, which then looks for itself.
+ * Who may touch what. A context (struct ferry__ctx) stands for whoever runs and waits: a task, a
+ * job or a thread. Its "owner side" is the only one to read or write its fields, unless they are
+ * marked atomic: for a task that is its loop's thread, for a job and a thread the thread itself.
+ * Other threads never reach in: they set the atomic request and kick the context, which then looks
+ * for itself.
  *
  * Lock order, outermost first; no lock is held across a call-out:
  *     pool or strand  >  future  >  watch (several handles at once)
  *     group           >  future
  *     one primitive's inner lock stands alone, or with that of a wait for several things inside (line.h).
- * A waiter is claimed under the lock of what it waits for, and woken after that lock was dropped. */
+ * A waiter is claimed under the lock of what it waits for, and woken after that lock was
+ * dropped. */
 #ifndef FERRY__CORE_H
 #define FERRY__CORE_H
 
@@ -34,7 +36,7 @@
 #define FERRY__NAME_MAX 32
 #define FERRY__LINE_SIZE 64 /* bytes that processors pass to each other at once: of a cache line */
 #define FERRY__NOINLINE __attribute__((noinline))
-#define ferry__container(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define ferry__container(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 struct ferry__ctx;
 struct ferry__thread;
@@ -58,13 +60,16 @@ static inline void ferry__detail_unref(struct ferry__detail *detail) {
     if (detail)
         ferry__detail_drop(detail);
 }
-/* A copy of n errors and a summary of them; NULL when out of memory. Takes over the details in `causes`. */
+/* A copy of n errors and a summary of them; NULL when out of memory. Takes over the details in
+ * `causes`. */
 struct ferry__detail *ferry__detail_group(const ferry_error *errors, size_t n, size_t lost);
-/* The current context's last error becomes (code, detail); takes over the reference; detail may be NULL. */
+/* The current context's last error becomes (code, detail); takes over the reference; detail may
+ * be NULL. */
 void ferry__error_set(struct ferry__ctx *ctx, int64_t code, struct ferry__detail *detail);
 /* Sets a static text and returns the code. */
 int64_t ferry__error_say(struct ferry__ctx *ctx, int64_t code, struct ferry__detail *fixed);
-/* The detail that belongs to `code`, taken out of the context; NULL when its last error was another one. */
+/* The detail that belongs to `code`, taken out of the context; NULL when its last error was
+ * another one. */
 struct ferry__detail *ferry__error_take(struct ferry__ctx *ctx, int64_t code);
 const char *ferry__detail_words(const struct ferry__detail *detail, int64_t code);
 
@@ -90,8 +95,8 @@ void ferry__fork_watch(void); /* makes sure that the counter is kept; idempotent
 
 enum ferry__request { FERRY__REQUEST_NONE, FERRY__REQUEST_CANCEL, FERRY__REQUEST_DEADLINE };
 
-/* A flag that outlives its scope, for jobs that were started inside: refcounted, chained to the cells of
- * the scopes around. */
+/* A flag that outlives its scope, for jobs that were started inside: refcounted, chained to the
+ * cells of the scopes around. */
 struct ferry__cell {
     _Atomic int refs;
     _Atomic int cancelled;
@@ -137,15 +142,18 @@ struct ferry__ctx {
 };
 
 void ferry__ctx_init(struct ferry__ctx *ctx, enum ferry__ctx_kind kind);
-/* At the end of what it stands for: scopes and groups left open are torn down, held mutexes passed on. May wait. */
+/* At the end of what it stands for: scopes and groups left open are torn down, held mutexes
+ * passed on. May wait. */
 void ferry__ctx_end(struct ferry__ctx *ctx);
 
-/* Looks at the chain of scopes: marks those whose time is over, and returns whether the innermost region is
- * cancelled. Owner side. */
+/* Looks at the chain of scopes: marks those whose time is over, and returns whether the
+ * innermost region is cancelled. Owner side. */
 bool ferry__scope_look(struct ferry__ctx *ctx, int64_t now);
-/* Tells the members of groups that are cancelled, by themselves or from around. Owner side; a call-out. */
+/* Tells the members of groups that are cancelled, by themselves or from around. Owner side; a
+ * call-out. */
 void ferry__scope_tell(struct ferry__ctx *ctx);
-/* Whether the innermost region is cancelled by now; members of groups are told. Owner side; a call-out. */
+/* Whether the innermost region is cancelled by now; members of groups are told. Owner side; a
+ * call-out. */
 static inline bool ferry__region_cancelled(struct ferry__ctx *ctx) {
     bool cancelled = ferry__scope_look(ctx, ferry__now());
     ferry__scope_tell(ctx);
@@ -153,27 +161,30 @@ static inline bool ferry__region_cancelled(struct ferry__ctx *ctx) {
 }
 /* Makes a context look at itself after a request. Any thread. */
 void ferry__ctx_kick(struct ferry__ctx *ctx);
-/* A reference to the flag of the current region, for a job started here. NULL: out of memory. Owner side. */
+/* A reference to the flag of the current region, for a job started here. NULL: out of memory.
+ * Owner side. */
 struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx);
 struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell); /* NULL too */
 void ferry__cell_unref(struct ferry__cell *cell);
-/* The same on the thread of `loop`, where the job was submitted: mostly without an atomic operation. NULL too. */
+/* The same on the thread of `loop`, where the job was submitted: mostly without an atomic
+ * operation. NULL too. */
 void ferry__cell_unref_here(struct ferry__cell *cell, const ferry_loop *loop);
 bool ferry__cell_cancelled(const struct ferry__cell *cell); /* it, or one around it. Any thread */
-/* Counted up after each flag that is set: who has seen that a region isn't cancelled, and knows the count of before, needn't
- * look at its flags while that is the same. */
+/* Counted up after each flag that is set: who has seen that a region isn't cancelled, and knows
+ * the count of before, needn't look at its flags while that is the same. */
 extern _Atomic uint32_t ferry__scope_cancels;
 /* The earliest deadline that counts for the current region, absolute. Owner side. */
 int64_t ferry__scope_deadline(struct ferry__ctx *ctx);
-/* Before a job sleeps: who sets a flag that it inherited kicks its thread. Owner side; once will do. */
+/* Before a job sleeps: who sets a flag that it inherited kicks its thread. Owner side; once will
+ * do. */
 void ferry__scope_listen(struct ferry__ctx *ctx);
 /* Sets the request of a scope (first one stays). Any thread. Returns whether this call set it. */
 bool ferry__scope_request(struct ferry_scope *scope, int request);
 
 int ferry__enter_slow(struct ferry__ctx *ctx);
 
-/* Every call that may wait begins with this: 0, or -ECANCELED. A task that never has to wait is made to let
- * others run from time to time. */
+/* Every call that may wait begins with this: 0, or -ECANCELED. A task that never has to wait is
+ * made to let others run from time to time. */
 static inline int ferry__enter(struct ferry__ctx *ctx) {
     if (atomic_load_explicit(&ctx->asked, memory_order_relaxed) == 0 && --ctx->budget > 0)
         return 0;
@@ -182,7 +193,8 @@ static inline int ferry__enter(struct ferry__ctx *ctx) {
 
 /* ---- defer.c, local.c -------------------------------------------------------------------------------- */
 
-/* Calls what was deferred in `scope`, which is still open; NULL: all that is left. Owner side; may wait. */
+/* Calls what was deferred in `scope`, which is still open; NULL: all that is left. Owner side;
+ * may wait. */
 void ferry__defer_call(struct ferry__ctx *ctx, const ferry_scope *scope);
 
 struct ferry__values *ferry__values_ref(struct ferry__values *values);
@@ -226,13 +238,15 @@ static inline void ferry__waiter_init(struct ferry__waiter *w, struct ferry__ctx
     w->item = NULL;
     w->value = 0;
 }
-/* False on a loop's thread outside a task, and in a task that has forked, in the child. Owner side; any locks may be held. */
+/* False on a loop's thread outside a task, and in a task that has forked, in the child. Owner
+ * side; any locks may be held. */
 bool ferry__may_park(const struct ferry__ctx *ctx);
-/* 0, or -EDEADLK or FERRY_EFORKED where it may not, which is recorded as the error (no inner lock may be held then). Owner side. */
+/* 0, or -EDEADLK or FERRY_EFORKED where it may not, which is recorded as the error (no inner
+ * lock may be held then). Owner side. */
 int ferry__can_park(struct ferry__ctx *ctx);
 
-/* Grants: true when this is the first to decide; the waiter then must be woken, after the lock is dropped.
- * Under the lock of what it waits for. Any thread. */
+/* Grants: true when this is the first to decide; the waiter then must be woken, after the lock
+ * is dropped. Under the lock of what it waits for. Any thread. */
 bool ferry__claim(struct ferry__waiter *w);
 void ferry__wake(struct ferry__waiter *w);
 
@@ -248,9 +262,9 @@ enum {
     FERRY__SHIELDED = 1,
     FERRY__OWNED = 2 /* of futures: the waiter cancels what it waits for when it is cancelled itself */
 };
-/* Waits until w is granted (0), the current region is cancelled (-ECANCELED; not when shielded), or
- * `deadline` has passed (-ETIMEDOUT). After an error the caller takes w out of its line, under the lock.
- * The context must be able to park. */
+/* Waits until w is granted (0), the current region is cancelled (-ECANCELED; not when shielded),
+ * or `deadline` has passed (-ETIMEDOUT). After an error the caller takes w out of its line,
+ * under the lock. The context must be able to park. */
 int ferry__park(struct ferry__waiter *w, const char *what, int64_t deadline, unsigned flags);
 
 /* Ends the wait of a context when there is reason to: owner side; after a request or a timer. */
@@ -260,8 +274,8 @@ static inline int64_t ferry__look_again_at(const struct ferry__ctx *ctx) {
     return ctx->wait_deadline < ctx->next_deadline ? ctx->wait_deadline : ctx->next_deadline;
 }
 
-/* A thread that Ferry has seen. The records are never freed but used again, so that a late wake-up always
- * hits one: at worst it makes another thread look once more. */
+/* A thread that Ferry has seen. The records are never freed but used again, so that a late
+ * wake-up always hits one: at worst it makes another thread look once more. */
 struct ferry__thread {
     _Atomic uint32_t word;      /* atomic: counted up when there is something to look at */
     _Atomic int sleeping;       /* atomic */
@@ -286,7 +300,13 @@ void ferry__thread_kick(struct ferry__thread *thread); /* look again; any thread
 
 /* ---- future.c --------------------------------------------------------------------------------------- */
 
-enum ferry__kind { FERRY__IS_TASK, FERRY__IS_JOB, FERRY__IS_PROMISE, FERRY__IS_SHIELD, FERRY__IS_FIXED };
+enum ferry__kind {
+    FERRY__IS_TASK,
+    FERRY__IS_JOB,
+    FERRY__IS_PROMISE,
+    FERRY__IS_SHIELD,
+    FERRY__IS_FIXED
+};
 
 /* Work handed to a loop from outside; lives in whoever it concerns. */
 struct ferry__item {
@@ -301,11 +321,11 @@ struct ferry__link {
     struct ferry__link *next, *prev; /* under the future's lock */
     bool listed;                     /* under the future's lock */
     ferry_loop *loop; /* fixed: whose thread alone may do what follows from it, or NULL: any */
-    /* Called once, with the future's lock held, in the order of registration: may claim one waiter and put it
-     * on `wakes` (ferry__wakes_add), or ask for `after` (ferry__wakes_later). */
+    /* Called once, with the future's lock held, in the order of registration: may claim one
+     * waiter and put it on `wakes` (ferry__wakes_add), or ask for `after` (ferry__wakes_later). */
     void (*notify)(struct ferry__link *link, ferry_future *future, struct ferry__wakes *wakes);
-    /* Called without locks once the waiters are woken; the link is this function's from the notify on, and it may
-     * free it. */
+    /* Called without locks once the waiters are woken; the link is this function's from the
+     * notify on, and it may free it. */
     void (*after)(struct ferry__link *link, ferry_future *future);
 };
 
@@ -333,44 +353,52 @@ struct ferry_future {
 };
 
 void ferry__wakes_later(struct ferry__wakes *wakes, struct ferry__link *link); /* inside a notify */
-/* All of its fields. `name` is copied (a lack of memory for that costs the name); NULL: it is called `otherwise`, a
- * string that stays. */
-void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name, const char *otherwise);
+/* All of its fields. `name` is copied (a lack of memory for that costs the name); NULL: it is
+ * called `otherwise`, a string that stays. */
+void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name,
+                        const char *otherwise);
 void ferry__future_unref(ferry_future *f);
 /* promise.c, shield.c: the same calls as for any handle, and the end of the record. */
 int ferry__promise_cancel(ferry_future *f);
 void ferry__promise_destroy(ferry_future *f);
 int ferry__shield_cancel(ferry_future *f);
 ferry_future *ferry__shield_destroy(ferry_future *f); /* returns what it shielded: a reference to give back */
-/* Whose result a handle that is done has: that of what it shields, through any number of shields. */
+/* Whose result a handle that is done has: that of what it shields, through any number of
+ * shields. */
 ferry_future *ferry__shield_source(ferry_future *f);
 /* A future that is done from birth; NULL when out of memory. Takes over `detail`. */
 ferry_future *ferry__future_fixed(int64_t result, struct ferry__detail *detail);
 /* Decides it, once; false when it was decided before (detail is dropped then). Any thread. */
 bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detail *detail);
-/* The same, but when only f->home has to do with it the rest is left to that loop: *left is true then, and its thread is
- * to call ferry__future_tell() next. The caller holds the handle and the loop until that is certain. */
-bool ferry__future_decide(ferry_future *f, int64_t result, struct ferry__detail *detail, bool *left);
+/* The same, but when only f->home has to do with it the rest is left to that loop: *left is true
+ * then, and its thread is to call ferry__future_tell() next. The caller holds the handle and the
+ * loop until that is certain. */
+bool ferry__future_decide(ferry_future *f, int64_t result, struct ferry__detail *detail,
+                          bool *left);
 void ferry__future_tell(ferry_future *f);
 /* Registers; false, and nothing done, when the future is done. */
 bool ferry__future_link(ferry_future *f, struct ferry__link *link);
 /* Takes back; false when it was notified already. */
 bool ferry__future_unlink(ferry_future *f, struct ferry__link *link);
-/* What an await on a done future does: the result in the words of the awaiter (FERRY_EJOBCANCELED), delivery,
- * detail into ctx's error. The reference is not given back. */
+/* What an await on a done future does: the result in the words of the awaiter
+ * (FERRY_EJOBCANCELED), delivery, detail into ctx's error. The reference is not given back. */
 int64_t ferry__future_take(ferry_future *f, struct ferry__ctx *ctx);
-/* Waits for the end without any reaction to it: 0, -ECANCELED, -ETIMEDOUT, -EDEADLK, FERRY_EFORKED. */
-int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline, unsigned flags);
+/* Waits for the end without any reaction to it: 0, -ECANCELED, -ETIMEDOUT, -EDEADLK,
+ * FERRY_EFORKED. */
+int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline,
+                          unsigned flags);
 static inline bool ferry__future_done(const ferry_future *f) {
     return atomic_load_explicit(&f->done, memory_order_acquire) != 0;
 }
 
-/* group.c: a member has ended; called once, after the future was decided, without locks, before its own waiters run. */
+/* group.c: a member has ended; called once, after the future was decided, without locks, before
+ * its own waiters run. */
 void ferry__group_member_done(struct ferry__member *member, ferry_future *f);
 /* A cancelled group tells its members, those who weren't told yet. Any thread. */
 struct ferry__group_core; /* what members touch: on the heap, since the owner's frame may die first */
 void ferry__group_tell(struct ferry__group_core *core);
-/* Tears down a group that its owner left without closing it: members are cancelled and joined. May wait. */
+/* Tears down a group that its owner left without closing it: members are cancelled and joined.
+ * May wait. */
 void ferry__group_abandon(struct ferry__group_core *core);
 void ferry__group_abandon_all(struct ferry__ctx *ctx);
 
@@ -382,7 +410,13 @@ struct ferry__timer { /* in a loop's heap; loop thread only */
     size_t index;   /* 1 + place in the heap; 0: not armed */
 };
 
-enum ferry__task_state { FERRY__TASK_NEW, FERRY__TASK_READY, FERRY__TASK_RUNNING, FERRY__TASK_PARKED, FERRY__TASK_ENDED };
+enum ferry__task_state {
+    FERRY__TASK_NEW,
+    FERRY__TASK_READY,
+    FERRY__TASK_RUNNING,
+    FERRY__TASK_PARKED,
+    FERRY__TASK_ENDED
+};
 
 struct ferry__task {
     ferry_future future;     /* first */
@@ -413,7 +447,8 @@ struct ferry__task {
 void ferry__task_cancel(struct ferry__task *task); /* any thread */
 void ferry__task_kick(struct ferry__task *task);   /* look at yourself; any thread */
 void ferry__task_ready(struct ferry__task *task);  /* any thread; it was claimed */
-struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg, const ferry_task_options *options);
+struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
+                                    const ferry_task_options *options);
 int ferry__task_reserve(struct ferry__task *task); /* takes its stack: 0, -ENOMEM, -EINVAL. Loop thread, or before it runs */
 /* Hands a new task to its loop; 0, or FERRY_ECLOSED: it is unchanged then. Any thread. */
 int ferry__task_start(struct ferry__task *task);
@@ -455,7 +490,8 @@ struct ferry__inbox {
 int ferry__inbox_init(struct ferry__inbox *inbox);
 void ferry__inbox_fini(struct ferry__inbox *inbox);
 bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item); /* false: closed. Any thread */
-bool ferry__inbox_put_after(struct ferry__inbox *inbox, struct ferry__item *item, const void *ahead);
+bool ferry__inbox_put_after(struct ferry__inbox *inbox, struct ferry__item *item,
+                            const void *ahead);
 struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox);            /* loop thread */
 bool ferry__inbox_linger(struct ferry__inbox *inbox); /* loop thread: waits for a moment, if that pays; anything there? */
 bool ferry__inbox_waits(struct ferry__inbox *inbox);                         /* something inside? */
@@ -473,11 +509,17 @@ struct ferry__background {
     int64_t failure; /* what the run is to return; 0 */
     struct ferry__detail *detail; /* a reference */
 };
-/* What a run returns whose first task has ended with rc: that, or an error of the background. Loop thread, or
- * nobody's loop. */
+/* What a run returns whose first task has ended with rc: that, or an error of the background.
+ * Loop thread, or nobody's loop. */
 int64_t ferry__background_verdict(ferry_loop *loop, struct ferry__ctx *ctx, int64_t rc);
 
-enum ferry__loop_state { FERRY__LOOP_OPEN, FERRY__LOOP_SOFT, FERRY__LOOP_HARD, FERRY__LOOP_LAST, FERRY__LOOP_DOWN };
+enum ferry__loop_state {
+    FERRY__LOOP_OPEN,
+    FERRY__LOOP_SOFT,
+    FERRY__LOOP_HARD,
+    FERRY__LOOP_LAST,
+    FERRY__LOOP_DOWN
+};
 
 struct ferry_loop {
     _Atomic int refs;           /* the user's, each job's, each wake-up's on its way */
@@ -549,15 +591,18 @@ static inline long ferry__loop_jobs(const ferry_loop *loop) {
 }
 void ferry__loop_ref(ferry_loop *loop);
 void ferry__loop_unref(ferry_loop *loop);
-/* The same on its own thread, mostly without an atomic operation: for what comes and goes with each task. */
+/* The same on its own thread, mostly without an atomic operation: for what comes and goes with
+ * each task. */
 void ferry__loop_ref_here(ferry_loop *loop);
 void ferry__loop_unref_here(ferry_loop *loop);
-/* Turns an own loop that nobody runs until `task` has ended; NULL: until it is down, and the task that has shut it down has
- * ended too, which is asked to stop. 0; else, as ferry_loop_run(), why that can't be. */
+/* Turns an own loop that nobody runs until `task` has ended; NULL: until it is down, and the
+ * task that has shut it down has ended too, which is asked to stop. 0; else, as
+ * ferry_loop_run(), why that can't be. */
 int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task, bool hurry);
 void ferry__loop_hurry(ferry_loop *loop);        /* shutdown.c: no shields and no patience any more; loop thread */
 bool ferry__shutdown_prepare(ferry_loop *loop); /* shutdown.c: from then on it needs no memory */
-/* shutdown.c: ferry_loop_shutdown() after the run; one that is under way already keeps its grace. */
+/* shutdown.c: ferry_loop_shutdown() after the run; one that is under way already keeps its
+ * grace. */
 int ferry__shutdown_after_run(ferry_loop *loop, int64_t grace_ms);
 void ferry__loop_leave_behind(ferry_loop *loop); /* ferry_loop_free() that goes as far as what is left allows */
 bool ferry__loop_here(const ferry_loop *loop);   /* the calling thread is the loop's */
@@ -571,7 +616,8 @@ static inline void ferry__loop_need_turn(ferry_loop *loop) {
         ferry__loop_arm_turn(loop);
 }
 bool ferry__loop_send(ferry_loop *loop, struct ferry__item *item); /* any thread; false: closed */
-/* The same for new work, which only an open loop takes: what it took is run before a shutdown has ended. Any thread. */
+/* The same for new work, which only an open loop takes: what it took is run before a shutdown
+ * has ended. Any thread. */
 bool ferry__loop_accept(ferry_loop *loop, struct ferry__item *item);
 void ferry__loop_ended(ferry_loop *loop);        /* loop thread: a task or callback is no more */
 void ferry__loop_expect(ferry_loop *loop);       /* any thread: what is outstanding on it has changed */
@@ -596,8 +642,8 @@ static inline void ferry__loop_push_parked(ferry_loop *loop, struct ferry__task 
     ferry__loop_push(loop, task);
 }
 void ferry__loop_run_ready(ferry_loop *loop);    /* task.c: from the loop's own stack */
-/* ferry_loop_run() of a task that was made and not started, which it takes over; started(task) is called before that
- * runs. NULL: it is a shutdown, and ferry_loop_stop() doesn't end the run. */
+/* ferry_loop_run() of a task that was made and not started, which it takes over; started(task)
+ * is called before that runs. NULL: it is a shutdown, and ferry_loop_stop() doesn't end the run. */
 int64_t ferry__loop_run_task(ferry_loop *loop, struct ferry__task *task,
                              void (*started)(struct ferry__task *task));
 int ferry__loop_add(ferry_loop *loop, struct ferry__task *task);   /* loop thread: a new task; 0 or an error */
@@ -605,9 +651,10 @@ void ferry__loop_remove(ferry_loop *loop, struct ferry__task *task);
 
 /* ---- executor.c, job.c: see executor.h -------------------------------------------------------------------- */
 
-/* What an await does for a job, on its worker: runs `f` itself, when that is a job queued in the same full pool or
- * strand (true: look again); else the pool may grow by one from blocked to unblocked. Only for who owns `f` (would cancel
- * it when cancelled), and waits for it until `deadline`. */
+/* What an await does for a job, on its worker: runs `f` itself, when that is a job queued in the
+ * same full pool or strand (true: look again); else the pool may grow by one from blocked to
+ * unblocked. Only for who owns `f` (would cancel it when cancelled), and waits for it until
+ * `deadline`. */
 bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f, int64_t deadline);
 void ferry__worker_blocked(struct ferry__ctx *ctx);
 void ferry__worker_unblocked(struct ferry__ctx *ctx);
@@ -626,28 +673,33 @@ ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *
 struct ferry__service_timer;
 /* Calls fn(arg) on the service thread after `deadline`; NULL: out of memory, or no thread. */
 struct ferry__service_timer *ferry__service_at(int64_t deadline, void (*fn)(void *arg), void *arg);
-/* The same in two steps: a record for a timer that is set again and again; NULL: out of memory. Set, it calls fn(arg)
- * once; one that is set already is moved. Returns 0, or -EAGAIN: no thread, and it isn't set. Any thread, fn too. */
+/* The same in two steps: a record for a timer that is set again and again; NULL: out of memory.
+ * Set, it calls fn(arg) once; one that is set already is moved. Returns 0, or -EAGAIN: no
+ * thread, and it isn't set. Any thread, fn too. */
 struct ferry__service_timer *ferry__service_new(void (*fn)(void *arg), void *arg);
 int ferry__service_set(struct ferry__service_timer *timer, int64_t deadline);
-/* Takes it back and frees the record; true when fn will not run (any more). Waits for a running fn. */
+/* Takes it back and frees the record; true when fn will not run (any more). Waits for a running
+ * fn. */
 bool ferry__service_cancel(struct ferry__service_timer *timer);
 
 /* mutex.c: whoever held these has ended. */
 void ferry__mutex_orphan(struct ferry__ctx *ctx);
-/* For a condition: whether ctx holds it; takes it again, whatever has been cancelled: 0 or -EOWNERDEAD. */
+/* For a condition: whether ctx holds it; takes it again, whatever has been cancelled: 0 or
+ * -EOWNERDEAD. */
 bool ferry__mutex_held(const ferry_mutex *mutex, const struct ferry__ctx *ctx);
 int ferry__mutex_relock(ferry_mutex *mutex, struct ferry__ctx *ctx);
-/* For a condition: waiters that were claimed and not woken join the line of the mutex, which the caller holds. Each is
- * woken when it owns the mutex; then it calls the second, which returns as relock does. */
+/* For a condition: waiters that were claimed and not woken join the line of the mutex, which the
+ * caller holds. Each is woken when it owns the mutex; then it calls the second, which returns as
+ * relock does. */
 void ferry__mutex_queue(ferry_mutex *mutex, struct ferry__wakes *granted);
 int ferry__mutex_handed(ferry_mutex *mutex, const struct ferry__waiter *w);
 
 /* rwlock.c: whoever held these to write has ended. */
 void ferry__rwlock_orphan(struct ferry__ctx *ctx);
 
-/* stream.c: stops the streams that were made on the loop and aren't closed, and waits until their producers have ended or
- * `deadline` has passed. Returns how many jobs are left; they are logged. */
+/* stream.c: stops the streams that were made on the loop and aren't closed, and waits until
+ * their producers have ended or `deadline` has passed. Returns how many jobs are left; they are
+ * logged. */
 size_t ferry__streams_end(ferry_loop *loop, struct ferry__ctx *ctx, int64_t deadline);
 
 /* report.c: who waits for what, one line a task, to the log. */

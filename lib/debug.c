@@ -1,9 +1,10 @@
-/* Handles that were lost: with FERRY_DEBUG set in the environment, every handle remembers where it was made, and
- * those that nobody has awaited or detached by the end of the process are reported, once each.
+/* Handles that were lost: with FERRY_DEBUG set in the environment, every handle remembers where it
+ * was made, and those that nobody has awaited or detached by the end of the process are reported,
+ * once each.
  *
- * The list is guarded by its lock. A handle is on it from its making to its end; being on it at the end of the
- * process means that somebody still holds a reference that he can't use any more. Without FERRY_DEBUG nothing is
- * kept, and the cost is one comparison a handle. */
+ * The list is guarded by its lock. A handle is on it from its making to its end; being on it at
+ * the end of the process means that somebody still holds a reference that he can't use any more.
+ * Without FERRY_DEBUG nothing is kept, and the cost is one comparison a handle. */
 #include "config.h"
 
 #include <stdlib.h>
@@ -79,8 +80,10 @@ void ferry__debug_ended(ferry_future *f) {
 
 __attribute__((destructor)) static void report(void) {
     for (struct ferry__origin *origin = made; origin; origin = origin->next) {
-        ferry__log(FERRY_LOG_WARNING, "the handle of '%s' (%s) was neither awaited nor detached; it was made here:",
-                   origin->future->name, ferry__future_done(origin->future) ? "ended" : "still running");
+        ferry__log(FERRY_LOG_WARNING,
+                   "the handle of '%s' (%s) was neither awaited nor detached; it was made here:",
+                   origin->future->name,
+                   ferry__future_done(origin->future) ? "ended" : "still running");
 #ifdef HAVE_EXECINFO_H
         char **where = backtrace_symbols(origin->frames, origin->n);
         for (int i = SKIPPED; where && i < origin->n; i++)

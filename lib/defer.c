@@ -1,9 +1,9 @@
 /* Clean-up that is tied to a scope.
  *
- * Each context has one list of what is deferred, the latest first; each entry remembers the address of its scope. Since
- * scopes nest, the entries of the innermost scope stand in front. Closing a scope calls its entries before it goes out
- * of the chain; the end of a context calls whatever is left, without looking at scopes, whose frames may be gone.
- * Owner side only. */
+ * Each context has one list of what is deferred, the latest first; each entry remembers the
+ * address of its scope. Since scopes nest, the entries of the innermost scope stand in front.
+ * Closing a scope calls its entries before it goes out of the chain; the end of a context calls
+ * whatever is left, without looking at scopes, whose frames may be gone. Owner side only. */
 #include "config.h"
 
 #include <errno.h>
@@ -43,7 +43,8 @@ int ferry_undefer(ferry_fn fn, void *arg) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx)
         return -ENOMEM;
-    for (struct ferry__deferred **at = &ctx->deferred, *d; (d = *at) && d->scope == ctx->top; at = &d->next) {
+    for (struct ferry__deferred **at = &ctx->deferred, *d; (d = *at) && d->scope == ctx->top;
+         at = &d->next) {
         if (d->fn == fn && d->arg == arg) {
             *at = d->next;
             ferry__record_put(d, sizeof *d);
@@ -62,7 +63,8 @@ static void call_first(struct ferry__ctx *ctx) {
     ferry_shield_open(&shield, d.at_most_ms);
     int64_t rc = d.fn(d.arg);
     if (rc < 0)
-        ferry__log(FERRY_LOG_ERROR, "a clean-up of '%s' failed: %s", ferry_self_name(), ferry_errmsg());
+        ferry__log(FERRY_LOG_ERROR, "a clean-up of '%s' failed: %s", ferry_self_name(),
+                   ferry_errmsg());
     ferry_scope_close(&shield, 0);
 }
 

@@ -1,21 +1,23 @@
 /* Executors: what pools, strands and the inline one have in common.
  *
- * A job is submitted under the executor's lock: refused when it is closed; queued when there is a place; or its
- * submitter waits in line for a place, in which case whoever frees one queues the job for it. After a close nobody
- * waits: those who did get FERRY_ECLOSED.
+ * A job is submitted under the executor's lock: refused when it is closed; queued when there is a
+ * place; or its submitter waits in line for a place, in which case whoever frees one queues the job
+ * for it. After a close nobody waits: those who did get FERRY_ECLOSED.
  *
- * A pool has a door, so that submitters and threads don't stand in each other's way: a job that certainly has a place
- * is left there, under in_lock alone. Certainly: entered - left is how many are queued, and an older value of `left` can
- * only make that more; nobody waits for a place; and each thread that is free makes room for one more, never less.
- * Whenever this isn't certain the submitter takes both locks, which empties the door, and knows exactly. Whoever was at
- * the door stands in the line behind those who were in the line before: the order of the submits is kept.
+ * A pool has a door, so that submitters and threads don't stand in each other's way: a job that
+ * certainly has a place is left there, under in_lock alone. Certainly: entered - left is how many
+ * are queued, and an older value of `left` can only make that more; nobody waits for a place; and
+ * each thread that is free makes room for one more, never less. Whenever this isn't certain the
+ * submitter takes both locks, which empties the door, and knows exactly. Whoever was at the door
+ * stands in the line behind those who were in the line before: the order of the submits is kept.
  *
- * Owners are the user and, of a pool, its strands. When the last one leaves, the executor closes; what was queued
- * still runs. The memory goes when the threads, jobs and turns have given their references back too, and the loops those
- * that they hold in reserve for their jobs.
+ * Owners are the user and, of a pool, its strands. When the last one leaves, the executor closes;
+ * what was queued still runs. The memory goes when the threads, jobs and turns have given their
+ * references back too, and the loops those that they hold in reserve for their jobs.
  *
- * After a fork the child finds threads that aren't there and a lock that somebody may have held: the first call
- * there sets the executor back to an empty one. The jobs inside belong to the parent's handles. */
+ * After a fork the child finds threads that aren't there and a lock that somebody may have held:
+ * the first call there sets the executor back to an empty one. The jobs inside belong to the
+ * parent's handles. */
 #include "config.h"
 
 #include <errno.h>
@@ -27,28 +29,34 @@
 
 #define QUEUE_MAX 65536
 
-struct ferry__detail ferry__say_closed = FERRY__STATIC_DETAIL("the executor was closed: it takes no more jobs");
-static struct ferry__detail say_full = FERRY__STATIC_DETAIL(
-    "the executor's queue is full: submit less at once, or use a larger queue_max or FERRY_FULL_WAIT");
+struct ferry__detail ferry__say_closed =
+    FERRY__STATIC_DETAIL("the executor was closed: it takes no more jobs");
+static struct ferry__detail say_full =
+    FERRY__STATIC_DETAIL("the executor's queue is full: submit less at once, or use a larger "
+                         "queue_max or FERRY_FULL_WAIT");
 static struct ferry__detail say_cancelled = FERRY__STATIC_DETAIL("submitted in a cancelled scope");
 static struct ferry__detail say_inside = FERRY__STATIC_DETAIL(
     "a job can't wait for the end of the executor that it runs on");
-struct ferry__detail ferry__say_no_thread = FERRY__STATIC_DETAIL(
-    "no thread could be made for the job (pthread_create failed), and the pool has none that could come to it: look at "
-    "the limits of processes, threads and memory");
+struct ferry__detail ferry__say_no_thread =
+    FERRY__STATIC_DETAIL("no thread could be made for the job (pthread_create failed), and the "
+                         "pool has none that could come to it: look at "
+                         "the limits of processes, threads and memory");
 
 /* ---- Life ------------------------------------------------------------------------------------------------ */
 
 int ferry__executor_check(const ferry_executor_options *options) {
     if (!options)
         return 0;
-    if (options->threads_max < 0 || options->threads_min < 0 || options->threads_min > options->threads_max ||
-        options->idle_ms < 0 || options->replacements_max < 0 || options->full < FERRY_FULL_WAIT || options->full > FERRY_FULL_REFUSE)
-        return (int)ferry_fail(-EINVAL,
-                               "executor '%s': threads_max %d, threads_min %d, idle_ms %lld, full %d, "
-                               "replacements_max %d: one of them is out of range",
-                               options->name ? options->name : "ferry", options->threads_max,
-                               options->threads_min, (long long)options->idle_ms, options->full, options->replacements_max);
+    if (options->threads_max < 0 || options->threads_min < 0 ||
+        options->threads_min > options->threads_max || options->idle_ms < 0 ||
+        options->replacements_max < 0 || options->full < FERRY_FULL_WAIT ||
+        options->full > FERRY_FULL_REFUSE)
+        return (int)ferry_fail(
+            -EINVAL,
+            "executor '%s': threads_max %d, threads_min %d, idle_ms %lld, full %d, "
+            "replacements_max %d: one of them is out of range",
+            options->name ? options->name : "ferry", options->threads_max, options->threads_min,
+            (long long)options->idle_ms, options->full, options->replacements_max);
     return 0;
 }
 
@@ -60,7 +68,8 @@ void ferry__executor_init(ferry_executor *executor, enum ferry__executor_kind ki
     atomic_init(&executor->generation, atomic_load(&ferry__generation));
     executor->queue_max = options && options->queue_max ? options->queue_max : QUEUE_MAX;
     executor->full = options ? options->full : FERRY_FULL_WAIT;
-    strncpy(executor->name, options && options->name ? options->name : name, sizeof executor->name - 1);
+    strncpy(executor->name, options && options->name ? options->name : name,
+            sizeof executor->name - 1);
     ferry__fork_watch();
 }
 
@@ -137,7 +146,8 @@ void ferry__executor_check_fork(ferry_executor *executor) {
     executor->stop_first = executor->stop_last = NULL;
     executor->running = NULL;
     executor->delivering = 0;
-    executor->stats.threads = executor->stats.idle = executor->stats.queued = executor->stats.running = 0;
+    executor->stats.threads = executor->stats.idle = executor->stats.queued =
+        executor->stats.running = 0;
     executor->stats.abandoned = 0;
     if (executor->kind == FERRY__POOL)
         ferry__pool_forked(executor);
@@ -172,8 +182,8 @@ ferry_executor *ferry_executor_default(void) {
     return fresh;
 }
 
-/* The process's own pool goes with the process; its idle threads are sent home first, so that a tool that looks
- * for leaks at exit finds none. */
+/* The process's own pool goes with the process; its idle threads are sent home first, so that a
+ * tool that looks for leaks at exit finds none. */
 __attribute__((destructor)) static void end_of_process(void) {
     ferry_executor *executor = atomic_exchange(&process_executor, NULL);
     if (executor && atomic_load(&executor->generation) == atomic_load(&ferry__generation))
@@ -259,7 +269,8 @@ void ferry__line_take(ferry_executor *executor, struct ferry__work *work) {
     work->next = work->prev = NULL;
 }
 
-void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job, struct ferry__after *after) {
+void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job,
+                             struct ferry__after *after) {
     job->state = FERRY__JOB_QUEUED;
     executor->stats.queued++;
     executor->entered++;
@@ -282,7 +293,8 @@ struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__
 
 /* A job that a thread, or a turn, will take at once doesn't wait: it needs no place. */
 static bool has_place(const ferry_executor *executor) {
-    size_t spare = executor->kind == FERRY__POOL ? ferry__pool_spare(executor) : ferry__strand_spare(executor);
+    size_t spare =
+        executor->kind == FERRY__POOL ? ferry__pool_spare(executor) : ferry__strand_spare(executor);
     return executor->stats.queued < spare || executor->stats.queued - spare < executor->queue_max;
 }
 
@@ -383,7 +395,8 @@ void ferry__executor_after(ferry_executor *executor, struct ferry__after *after)
 static bool is_closed(ferry_executor *executor) {
     if (executor->closed || executor->kind != FERRY__STRAND)
         return executor->closed;
-    /* A strand on a closed pool is closed as well. Written once: a stale answer only defers the refusal. */
+    /* A strand on a closed pool is closed as well. Written once: a stale answer only defers the
+     * refusal. */
     return __atomic_load_n(&ferry__strand_pool(executor)->closed, __ATOMIC_RELAXED);
 }
 
@@ -423,9 +436,10 @@ static bool leave_at_door(ferry_executor *executor, struct ferry__job *job) {
     return room;
 }
 
-/* Waits for a place: 0 when the job was queued meanwhile; -ECANCELED; what ferry__executor_refuse() was called with.
- * Called with the lock held, returns without. */
-static int64_t wait_for_place(ferry_executor *executor, struct ferry__job *job, struct ferry__ctx *ctx) {
+/* Waits for a place: 0 when the job was queued meanwhile; -ECANCELED; what
+ * ferry__executor_refuse() was called with. Called with the lock held, returns without. */
+static int64_t wait_for_place(ferry_executor *executor, struct ferry__job *job,
+                              struct ferry__ctx *ctx) {
     struct ferry__waiter w;
     ferry__waiter_init(&w, ctx);
     w.item = job;
@@ -483,11 +497,11 @@ void ferry__job_submit(struct ferry__job *job, struct ferry__ctx *ctx) {
         submit(job->executor, job, ctx);
 }
 
-/* The flags that the job inherits are looked at after the count of cancels was read (calm): whoever cancels sets the
- * flag, counts, and gives the hint that is `asked` last. */
+/* The flags that the job inherits are looked at after the count of cancels was read (calm):
+ * whoever cancels sets the flag, counts, and gives the hint that is `asked` last. */
 static bool may_be_cancelled(const struct ferry__ctx *ctx, const struct ferry__job *job) {
-    return atomic_load_explicit(&ctx->asked, memory_order_acquire) || ctx->next_deadline != FERRY__NEVER ||
-           ferry__cell_cancelled(job->inherited);
+    return atomic_load_explicit(&ctx->asked, memory_order_acquire) ||
+           ctx->next_deadline != FERRY__NEVER || ferry__cell_cancelled(job->inherited);
 }
 
 ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *arg,
@@ -526,7 +540,8 @@ ferry_future *ferry_submit(ferry_executor *executor, ferry_fn fn, void *arg) {
 
 /* ---- Closing, stopping, freeing -------------------------------------------------------------------------- */
 
-/* A job that is queued or runs, with a reference of the caller's; NULL: there is none that wasn't told. */
+/* A job that is queued or runs, with a reference of the caller's; NULL: there is none that
+ * wasn't told. */
 static struct ferry__job *next_to_cancel(ferry_executor *executor) {
     struct ferry__job *job = NULL;
     ferry__executor_lock(executor);
@@ -567,7 +582,8 @@ int ferry_executor_close(ferry_executor *executor, int mode) {
         cancel_all(executor);
     if (executor->kind != FERRY__POOL)
         return 0;
-    for (ferry_executor *strand; mode == FERRY_CLOSE_CANCEL && (strand = ferry__pool_untold(executor));) {
+    for (ferry_executor *strand;
+         mode == FERRY_CLOSE_CANCEL && (strand = ferry__pool_untold(executor));) {
         cancel_all(strand);
         ferry__executor_unref(strand);
     }
@@ -594,14 +610,16 @@ static void report_running(ferry_executor *executor, size_t n) {
     ferry__log(FERRY_LOG_WARNING, "executor '%s' still has %zu jobs", executor->name, n);
     list_running(executor);
     ferry_executor *strand;
-    for (size_t i = 0; executor->kind == FERRY__POOL && (strand = ferry__pool_at_work(executor, i)); i++) {
+    for (size_t i = 0; executor->kind == FERRY__POOL && (strand = ferry__pool_at_work(executor, i));
+         i++) {
         list_running(strand);
         ferry__executor_unref(strand);
     }
 }
 
 /* Waits for the end: 0, -ECANCELED, -ETIMEDOUT, -EDEADLK. *left: jobs that haven't ended. */
-static int wait_for_end(ferry_executor *executor, struct ferry__ctx *ctx, int64_t deadline, size_t *left) {
+static int wait_for_end(ferry_executor *executor, struct ferry__ctx *ctx, int64_t deadline,
+                        size_t *left) {
     int rc = 0;
     struct ferry__waiter w;
     ferry__waiter_init(&w, ctx);

@@ -1,12 +1,14 @@
-/* Jobs and what runs them: shared by executor.c, job.c, threads.c (with idle.c and help.c), strand.c and inline.c.
+/* Jobs and what runs them: shared by executor.c, job.c, threads.c (with idle.c and help.c),
+ * strand.c and inline.c.
  *
- * An executor's lock guards its line, its counters and the state of the jobs in the line. A pool has a second one,
- * for its door: what is submitted comes in there, and the threads take all of it into the line when that is empty. So
- * submitters and threads seldom meet. ferry__executor_lock() takes both and empties the door: then the line is all
- * there is, and nothing comes or goes. A strand's turns stand in its pool's line; the strand's lock and the pool's are
- * never held together. A job's hook_lock comes before its executor's. What follows from a change made under the lock
- * (a thread to wake or to start, a turn to hand to the pool, submitters to wake) is collected in a struct ferry__after
- * and done once the lock was dropped. */
+ * An executor's lock guards its line, its counters and the state of the jobs in the line. A pool
+ * has a second one, for its door: what is submitted comes in there, and the threads take all of
+ * it into the line when that is empty. So submitters and threads seldom meet.
+ * ferry__executor_lock() takes both and empties the door: then the line is all there is, and
+ * nothing comes or goes. A strand's turns stand in its pool's line; the strand's lock and the
+ * pool's are never held together. A job's hook_lock comes before its executor's. What follows
+ * from a change made under the lock (a thread to wake or to start, a turn to hand to the pool,
+ * submitters to wake) is collected in a struct ferry__after and done once the lock was dropped. */
 #ifndef FERRY__EXECUTOR_H
 #define FERRY__EXECUTOR_H
 
@@ -29,8 +31,9 @@ struct ferry__work {
     bool told;                       /* of a turn, under its pool's lock: its strand was told that all is cancelled */
 };
 
-/* What two processors touch of a job that nothing special happens to is the first line of its handle, and the two lines
- * from `work` on; the rest of the handle, and what follows `apart_rest`, is written and read where it was submitted. */
+/* What two processors touch of a job that nothing special happens to is the first line of its
+ * handle, and the two lines from `work` on; the rest of the handle, and what follows
+ * `apart_rest`, is written and read where it was submitted. */
 struct ferry__job {
     ferry_future future;         /* first. future.plain: neither options nor inherited values */
     char apart[2 * FERRY__LINE_SIZE - sizeof(ferry_future)];
@@ -114,13 +117,15 @@ void ferry__executor_after(ferry_executor *executor, struct ferry__after *after)
 /* executor.c */
 void ferry__executor_init(ferry_executor *executor, enum ferry__executor_kind kind,
                           const ferry_executor_options *options, const char *name);
-/* In the child of a fork: the executor's threads and jobs are the parent's, and it begins anew. Before its use. */
+/* In the child of a fork: the executor's threads and jobs are the parent's, and it begins anew.
+ * Before its use. */
 void ferry__executor_check_fork(ferry_executor *executor);
 int ferry__executor_check(const ferry_executor_options *options);
 void ferry__executor_ref(ferry_executor *executor);
 void ferry__executor_unref(ferry_executor *executor);
-/* The same for a job, on the thread of its home loop: mostly without an atomic operation. The loop holds references in
- * reserve, until it is freed, uses another executor for long, or the executor is freed on its thread. */
+/* The same for a job, on the thread of its home loop: mostly without an atomic operation. The
+ * loop holds references in reserve, until it is freed, uses another executor for long, or the
+ * executor is freed on its thread. */
 void ferry__executor_ref_here(ferry_executor *executor, ferry_loop *loop);
 void ferry__executor_unref_here(ferry_executor *executor, ferry_loop *loop);
 void ferry__executor_reserve_end(ferry_loop *loop); /* loop thread, or nobody's loop */
@@ -129,13 +134,16 @@ void ferry__executor_lock(ferry_executor *executor);
 void ferry__executor_unlock(ferry_executor *executor);
 /* Under the lock alone: takes what is at the door into the line; false: there was nothing. */
 bool ferry__executor_gather(ferry_executor *executor);
-/* Under the lock; of a pool under both, but for ferry__line_take(), _take(), _began() and _ended(). */
+/* Under the lock; of a pool under both, but for ferry__line_take(), _take(), _began() and
+ * _ended(). */
 void ferry__line_push(ferry_executor *executor, struct ferry__work *work);
 void ferry__line_take(ferry_executor *executor, struct ferry__work *work);
-void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job, struct ferry__after *after);
+void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job,
+                             struct ferry__after *after);
 struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__work *work);
 void ferry__executor_began(ferry_executor *executor, struct ferry__job *job);
-/* After a job was taken, and is counted as running if it will: the places that are free now are given away. */
+/* After a job was taken, and is counted as running if it will: the places that are free now are
+ * given away. */
 void ferry__executor_admit(ferry_executor *executor, struct ferry__after *after);
 void ferry__executor_admit_all(ferry_executor *executor, struct ferry__after *after); /* who is at the door comes first */
 /* Whoever waits for a place gets `code` instead. */
@@ -145,13 +153,15 @@ void ferry__executor_check_end(ferry_executor *executor, struct ferry__wakes *wa
 /* No lock: the handles of n jobs that were counted as `delivering` are done. */
 void ferry__executor_delivered(ferry_executor *executor, size_t n);
 extern struct ferry__detail ferry__say_closed, ferry__say_no_thread;
-/* What ferry_executor_stop() does after the close: waits until it has come to its end, the current region is cancelled, or
- * the deadline has passed. Returns how many jobs are left; they are logged. The context must be able to park. */
+/* What ferry_executor_stop() does after the close: waits until it has come to its end, the
+ * current region is cancelled, or the deadline has passed. Returns how many jobs are left; they
+ * are logged. The context must be able to park. */
 size_t ferry__executor_join(ferry_executor *executor, struct ferry__ctx *ctx, int64_t deadline);
 /* Gives up a loop's own executor: closes it and waits until its idle threads are gone. */
 void ferry__executor_dismiss(ferry_executor *executor);
 
-/* Hands a new job over; it ends at once when the executor doesn't take it. May suspend or block, as ferry_submit(). */
+/* Hands a new job over; it ends at once when the executor doesn't take it. May suspend or block,
+ * as ferry_submit(). */
 void ferry__job_submit(struct ferry__job *job, struct ferry__ctx *ctx);
 
 /* job.c */
@@ -169,7 +179,8 @@ bool ferry__heritage_take(struct ferry__heritage *heritage, struct ferry__ctx *c
 void ferry__heritage_drop(struct ferry__heritage *heritage);
 /* A job that is made later and inherits the same as what was made there. NULL: out of memory. */
 struct ferry__job *ferry__job_heir(ferry_executor *executor, ferry_fn fn, void *arg,
-                                   const ferry_job_options *options, const struct ferry__heritage *heritage);
+                                   const ferry_job_options *options,
+                                   const struct ferry__heritage *heritage);
 struct ferry__job_end {
     int64_t result;
     struct ferry__detail *detail;
@@ -191,7 +202,8 @@ void ferry__job_count(struct ferry__job *job); /* among those of its home, from 
 /* Decides the handle and gives the running side's reference back: the job may be gone then. */
 void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end);
 /* The same by a pool's thread, which may leave what follows to the loop that the job came from. */
-void ferry__job_finish_at_home(struct ferry__job *job, struct ferry__job_end end, struct ferry__thread *thread);
+void ferry__job_finish_at_home(struct ferry__job *job, struct ferry__job_end end,
+                               struct ferry__thread *thread);
 /* Before a pool's thread rests or leaves. */
 void ferry__job_no_client(struct ferry__thread *thread);
 
@@ -204,12 +216,14 @@ void ferry__pool_turn(ferry_executor *pool, struct ferry__work *turn);      /* n
 void ferry__pool_closed(ferry_executor *pool);                              /* no lock: idle threads leave */
 bool ferry__pool_ended(const ferry_executor *pool);
 size_t ferry__pool_spare(const ferry_executor *pool);                       /* jobs that threads will take at once */
-/* No lock. The strand of a turn in the line or at work that wasn't asked for before; NULL: no more. A reference. */
+/* No lock. The strand of a turn in the line or at work that wasn't asked for before; NULL: no
+ * more. A reference. */
 ferry_executor *ferry__pool_untold(ferry_executor *pool);
 /* No lock. The strand of the i-th turn at work; NULL: there are fewer. A reference. */
 ferry_executor *ferry__pool_at_work(ferry_executor *pool, size_t i);
-/* No lock, but the hook_lock of the job, which runs on the calling thread or another one and has just been given up:
- * its thread may be replaced. What follows is for ferry__executor_after() of the returned pool; NULL: nothing. */
+/* No lock, but the hook_lock of the job, which runs on the calling thread or another one and has
+ * just been given up: its thread may be replaced. What follows is for ferry__executor_after() of
+ * the returned pool; NULL: nothing. */
 ferry_executor *ferry__worker_lost(const struct ferry__job *job, struct ferry__after *after);
 void ferry__pool_join(ferry_executor *pool);                                /* no lock: the last thread has left */
 void ferry__pool_idle_out(ferry_executor *pool);                            /* no lock: waits for idle threads to leave */
@@ -233,11 +247,13 @@ ferry_executor *ferry__strand_pool(const ferry_executor *strand); /* fixed */
 void ferry__strand_forked(ferry_executor *strand);                /* no lock: alone in the child */
 void ferry__strand_destroy(ferry_executor *strand);
 
-/* limiter.c: a token for a job, which the caller waits for in turn: 0, or an error that is recorded. */
+/* limiter.c: a token for a job, which the caller waits for in turn: 0, or an error that is
+ * recorded. */
 int ferry__token_take(ferry_limiter *limiter, const char *key, struct ferry__token **token);
 void ferry__token_put(struct ferry__token *token);
 
 /* inline.c */
-void ferry__inline_submit(ferry_executor *executor, struct ferry__job *job, struct ferry__thread *thread);
+void ferry__inline_submit(ferry_executor *executor, struct ferry__job *job,
+                          struct ferry__thread *thread);
 
 #endif

@@ -11,11 +11,12 @@
  * stays on one processor.
  *
  * `done` is stored after result and detail (release), so that who reads it as true (acquire) may
- * read them. The list of links is guarded by the lock; each link is notified once, under the lock,
- * in the order of registration; a task of the same loop that waits first stands in the task's record
- * (awaiter) instead, which only the loop's thread touches. A link that unlink can't find any more has been notified
- * completely, because both need the lock. As long as whoever completed it is telling them, a
- * callback that is added goes to the end of the list all the same: it doesn't overtake. */
+ * read them. The list of links is guarded by the lock; each link is notified once, under the
+ * lock, in the order of registration; a task of the same loop that waits first stands in the
+ * task's record (awaiter) instead, which only the loop's thread touches. A link that unlink
+ * can't find any more has been notified completely, because both need the lock. As long as
+ * whoever completed it is telling them, a callback that is added goes to the end of the list all
+ * the same: it doesn't overtake. */
 #include "config.h"
 
 #include <errno.h>
@@ -81,8 +82,8 @@ static void report_unread(const ferry_future *f) {
                ferry__detail_words(f->detail, f->result));
 }
 
-/* The last reference is gone. The next one to give back, if it held one; a loop in ferry__future_unref() rather
- * than recursion, since shields of shields may be a long chain. */
+/* The last reference is gone. The next one to give back, if it held one; a loop in
+ * ferry__future_unref() rather than recursion, since shields of shields may be a long chain. */
 static ferry_future *destroy(ferry_future *f) {
     ferry_future *next = NULL;
     if (f->result < 0)
@@ -206,7 +207,8 @@ bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detai
     return true;
 }
 
-bool ferry__future_decide(ferry_future *f, int64_t result, struct ferry__detail *detail, bool *left) {
+bool ferry__future_decide(ferry_future *f, int64_t result, struct ferry__detail *detail,
+                          bool *left) {
     ferry__lock(&f->lock);
     *left = f->first && !f->abroad && !f->done;
     if (!*left) {
@@ -293,8 +295,8 @@ static void observed(struct ferry__link *link, ferry_future *f, struct ferry__wa
         ferry__wakes_add(wakes, &o->waiter);
 }
 
-/* Waits for a task of the same loop: that ends on this thread, so the two need no lock between them.
- * It was seen not to be done. */
+/* Waits for a task of the same loop: that ends on this thread, so the two need no lock between
+ * them. It was seen not to be done. */
 static int observe_neighbour(struct ferry__task *task, struct ferry__ctx *ctx, int64_t deadline,
                              unsigned flags) {
     struct ferry__waiter w;
@@ -580,7 +582,8 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
     struct callback *c = ferry__record_get(sizeof *c);
     if (!c)
         return (int)ferry__error_say(ctx, -ENOMEM, NULL);
-    /* A shutdown says first that it takes no more and looks at `entering` then: what isn't refused is called. */
+    /* A shutdown says first that it takes no more and looks at `entering` then: what isn't
+     * refused is called. */
     atomic_fetch_add(&loop->entering, 1);
     FERRY__POINT(then_entering);
     if (atomic_load(&loop->state) >= FERRY__LOOP_LAST) {

@@ -1,11 +1,12 @@
 /* Workers that don't use their place.
  *
- * A worker whose job waits for a handle: the pool may have one thread more meanwhile (blocked). When the job awaits one
- * that is still in the line, without a bound in time, the worker runs that one itself instead.
+ * A worker whose job waits for a handle: the pool may have one thread more meanwhile (blocked).
+ * When the job awaits one that is still in the line, without a bound in time, the worker runs that
+ * one itself instead.
  *
- * A worker whose job was given up (lost) may never come back: the pool may have one thread more for each of them, as
- * many as replacements_max says. Who is both blocked and lost counts as blocked. When they come back, the surplus leaves
- * (threads.c).
+ * A worker whose job was given up (lost) may never come back: the pool may have one thread more for
+ * each of them, as many as replacements_max says. Who is both blocked and lost counts as blocked.
+ * When they come back, the surplus leaves (threads.c).
  *
  * All of it is under the pool's lock, or both of its locks where somebody may have to be called. */
 #include "config.h"
@@ -14,13 +15,14 @@
 
 #define HELP_DEPTH 32 /* a job that runs another one while it waits, and so on: bounded by the stack */
 
-void ferry__worker_found(struct ferry__threads *pool, struct ferry__worker *w, const struct ferry__job *job) {
+void ferry__worker_found(struct ferry__threads *pool, struct ferry__worker *w,
+                         const struct ferry__job *job) {
     if (job->abandoned && --w->lost == 0 && !w->blocked)
         pool->lost--;
 }
 
-/* Only a wait that nothing ends but the job itself, or a cancel that is passed on: for any other the worker must stay
- * able to leave it. */
+/* Only a wait that nothing ends but the job itself, or a cancel that is passed on: for any other
+ * the worker must stay able to leave it. */
 static bool waits_without_bound(const struct ferry__ctx *ctx, int64_t deadline) {
     if (deadline != FERRY__NEVER || ctx->next_deadline != FERRY__NEVER)
         return false;
@@ -30,8 +32,10 @@ static bool waits_without_bound(const struct ferry__ctx *ctx, int64_t deadline) 
     return true;
 }
 
-/* Whether the job is in a line that nobody comes to before the waiting one has ended. Under the executor's lock. */
-static bool stuck_behind(const struct ferry__job *job, const struct ferry__job *waiting, const struct ferry__threads *pool) {
+/* Whether the job is in a line that nobody comes to before the waiting one has ended. Under the
+ * executor's lock. */
+static bool stuck_behind(const struct ferry__job *job, const struct ferry__job *waiting,
+                         const struct ferry__threads *pool) {
     if (job->state != FERRY__JOB_QUEUED)
         return false;
     if (job->executor == &pool->base)
@@ -49,7 +53,8 @@ static void count_helped(struct ferry__threads *pool, ferry_executor *executor, 
 
 bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f, int64_t deadline) {
     struct ferry__worker *w = ctx->thread->worker;
-    if (!w || f->kind != FERRY__IS_JOB || w->helping >= HELP_DEPTH || !waits_without_bound(ctx, deadline))
+    if (!w || f->kind != FERRY__IS_JOB || w->helping >= HELP_DEPTH ||
+        !waits_without_bound(ctx, deadline))
         return false;
     struct ferry__job *job = (struct ferry__job *)f, *waiting = (struct ferry__job *)ctx->self;
     ferry_executor *executor = job->executor; /* ours as long as the handle is the caller's */

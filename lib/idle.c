@@ -1,14 +1,15 @@
 /* Idle threads of a pool: the list of them, and how each waits.
  *
- * Who is idle doesn't sleep at once. The one that became idle last looks at the door for a while (spinner; spin.c), on the
- * list like the others. And where jobs have been so short that calling a thread for every second one would cost more
- * than they do, one of the others (napper) sleeps for a moment only, again and again as long as threads are busy and
- * jobs go through, and takes part when one has been in the line since its nap began. Each of them is done after a
- * bounded time, without a call, and settles then; threads.c says why no job is lost meanwhile.
+ * Who is idle doesn't sleep at once. The one that became idle last looks at the door for a while
+ * (spinner; spin.c), on the list like the others. And where jobs have been so short that calling a
+ * thread for every second one would cost more than they do, one of the others (napper) sleeps for a
+ * moment only, again and again as long as threads are busy and jobs go through, and takes part when
+ * one has been in the line since its nap began. Each of them is done after a bounded time, without
+ * a call, and settles then; threads.c says why no job is lost meanwhile.
  *
- * Owners: the list, spinner and napper are under the pool's lock; a spinner is also looked at without. A worker's `called`
- * becomes CALLED by who took it off the list, once; ASLEEP, and NOT_CALLED again, by the worker. Who finds it ASLEEP wakes
- * it. */
+ * Owners: the list, spinner and napper are under the pool's lock; a spinner is also looked at
+ * without. A worker's `called` becomes CALLED by who took it off the list, once; ASLEEP, and
+ * NOT_CALLED again, by the worker. Who finds it ASLEEP wakes it. */
 #include "config.h"
 
 #include "threads.h"
@@ -66,8 +67,8 @@ static bool take_call(struct ferry__worker *w) {
     return true;
 }
 
-/* False: it was called meanwhile, and is no longer on the list; the call is a few instructions away. Returns with the
- * lock held otherwise. */
+/* False: it was called meanwhile, and is no longer on the list; the call is a few instructions
+ * away. Returns with the lock held otherwise. */
 static bool lock_if_idle(struct ferry__threads *pool, struct ferry__worker *w) {
     ferry__lock(&pool->base.lock);
     if (w->idle)
@@ -87,7 +88,8 @@ static void unlock_settled(struct ferry__threads *pool) {
 static bool spin(struct ferry__threads *pool, struct ferry__worker *w, enum ferry__waking *waking) {
     ferry_executor *executor = &pool->base;
     bool called = false, some = false;
-    for (struct ferry__spinning s = ferry__spin_begin(&w->spin); ferry__threads_spinner(pool) == w && ferry__spin_on(&s);) {
+    for (struct ferry__spinning s = ferry__spin_begin(&w->spin);
+         ferry__threads_spinner(pool) == w && ferry__spin_on(&s);) {
         called = take_call(w);
         some = atomic_load_explicit(&executor->in_first, memory_order_relaxed) != NULL;
         if (called || some)
@@ -115,9 +117,9 @@ static bool spin(struct ferry__threads *pool, struct ferry__worker *w, enum ferr
     return false;
 }
 
-/* Where jobs are so short that one thread may do them all a wake-up for each second one would cost more than they do.
- * So one idle thread sleeps for a moment only, as long as others work, and nobody is called meanwhile; it takes part when
- * a job has been in the line all that time. */
+/* Where jobs are so short that one thread may do them all a wake-up for each second one would
+ * cost more than they do. So one idle thread sleeps for a moment only, as long as others work,
+ * and nobody is called meanwhile; it takes part when a job has been in the line all that time. */
 static bool nap(struct ferry__threads *pool, struct ferry__worker *w, enum ferry__waking *waking) {
     ferry_executor *executor = &pool->base;
     if (!lock_if_idle(pool, w))
@@ -132,11 +134,13 @@ static bool nap(struct ferry__threads *pool, struct ferry__worker *w, enum ferry
         w->nap_entered = w->nap_left + executor->stats.queued;
         unlock_settled(pool);
         uint32_t call = NOT_CALLED;
-        if (__atomic_compare_exchange_n(&w->called, &call, ASLEEP, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        if (__atomic_compare_exchange_n(&w->called, &call, ASLEEP, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE)) {
             FERRY__POINT(worker_nap);
             ferry__futex_wait(&w->called, ASLEEP, ferry__now() + NAP_NS);
             call = ASLEEP;
-            __atomic_compare_exchange_n(&w->called, &call, NOT_CALLED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+            __atomic_compare_exchange_n(&w->called, &call, NOT_CALLED, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_ACQUIRE);
         }
         if (take_call(w)) {
             *waking = WAS_CALLED;
@@ -152,7 +156,8 @@ static bool nap(struct ferry__threads *pool, struct ferry__worker *w, enum ferry
             *waking = HAS_FOUND;
             return true;
         }
-        if (!ferry__threads_work(pool) || left - w->nap_left < FERRY__STREAK || pool->brisk < FERRY__BRISK / 2)
+        if (!ferry__threads_work(pool) || left - w->nap_left < FERRY__STREAK ||
+            pool->brisk < FERRY__BRISK / 2)
             break;
     }
     pool->napper = NULL;
@@ -160,7 +165,8 @@ static bool nap(struct ferry__threads *pool, struct ferry__worker *w, enum ferry
     return false;
 }
 
-enum ferry__waking ferry__idle_wait(struct ferry__threads *pool, struct ferry__worker *w, struct ferry__thread *thread) {
+enum ferry__waking ferry__idle_wait(struct ferry__threads *pool, struct ferry__worker *w,
+                                    struct ferry__thread *thread) {
     ferry_executor *executor = &pool->base;
     enum ferry__waking waking;
     if (ferry__threads_spinner(pool) == w && spin(pool, w, &waking))
@@ -177,7 +183,8 @@ enum ferry__waking ferry__idle_wait(struct ferry__threads *pool, struct ferry__w
     int64_t until = ferry__deadline(pool->idle_ms);
     for (;;) {
         uint32_t call = NOT_CALLED;
-        if (!__atomic_compare_exchange_n(&w->called, &call, ASLEEP, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE) &&
+        if (!__atomic_compare_exchange_n(&w->called, &call, ASLEEP, false, __ATOMIC_ACQ_REL,
+                                         __ATOMIC_ACQUIRE) &&
             call == CALLED)
             break;
         FERRY__POINT(worker_sleep);

@@ -1,8 +1,8 @@
 /* A loop's inbox: how other threads hand work in.
  *
- * Any thread pushes items on a stack; the loop takes the whole stack and turns it round, so that items come
- * out in the order of the pushes. Wake-ups are counted: the bell is rung only when the loop has said that it
- * is about to sleep, and only by the first who comes then.
+ * Any thread pushes items on a stack; the loop takes the whole stack and turns it round, so that
+ * items come out in the order of the pushes. Wake-ups are counted: the bell is rung only when the
+ * loop has said that it is about to sleep, and only by the first who comes then.
  *
  *     pusher                            loop
  *     push (read-modify-write)          awake = 0
@@ -10,18 +10,21 @@
  *     awake == 0 ?                      stack empty ?  no: stay awake
  *     waking was 0 ? ring               sleep until it rings
  *
- * Of the two either the loop sees the item or the pusher sees that the loop dozes: each side writes, passes a
- * full barrier and then reads what the other wrote. `waking` is cleared when the loop is roused, for whatever
- * reason: a ring that is still on its way then comes later, which costs one more turn. The bell
- * is silenced whenever it is readable, never on the strength of `waking`.
+ * Of the two either the loop sees the item or the pusher sees that the loop dozes: each side
+ * writes, passes a full barrier and then reads what the other wrote. `waking` is cleared when the
+ * loop is roused, for whatever reason: a ring that is still on its way then comes later, which
+ * costs one more turn. The bell is silenced whenever it is readable, never on the strength of
+ * `waking`.
  *
- * Before it says so the loop may linger for a moment, as long as that pays (spin.c): it is awake meanwhile.
+ * Before it says so the loop may linger for a moment, as long as that pays (spin.c): it is awake
+ * meanwhile.
  *
- * What is taken out at once may be many items, each in a cache line of another processor. Whoever sends many says with
- * each which one it sent a few items before (ahead), so that several of them come at a time. It may be gone by then: the
- * address is fetched from, never read.
+ * What is taken out at once may be many items, each in a cache line of another processor. Whoever
+ * sends many says with each which one it sent a few items before (ahead), so that several of them
+ * come at a time. It may be gone by then: the address is fetched from, never read.
  *
- * Owners: head, awake, waking are atomic; `first` and `spin` belong to the loop's thread; the bell is fixed. */
+ * Owners: head, awake, waking are atomic; `first` and `spin` belong to the loop's thread; the
+ * bell is fixed. */
 #include "config.h"
 
 #include "core.h"
@@ -52,7 +55,8 @@ bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item) {
     return ferry__inbox_put_after(inbox, item, NULL);
 }
 
-bool ferry__inbox_put_after(struct ferry__inbox *inbox, struct ferry__item *item, const void *ahead) {
+bool ferry__inbox_put_after(struct ferry__inbox *inbox, struct ferry__item *item,
+                            const void *ahead) {
     item->ahead = ahead;
     struct ferry__item *head = atomic_load_explicit(&inbox->head, memory_order_relaxed);
     do {

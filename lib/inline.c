@@ -1,12 +1,14 @@
-/* The inline executor: a job runs inside ferry_submit(), on the calling thread. For tests, where threads would
- * hide the order of things. What may block a loop's thread is refused there as everywhere (park.c). */
+/* The inline executor: a job runs inside ferry_submit(), on the calling thread. For tests, where
+ * threads would hide the order of things. What may block a loop's thread is refused there as
+ * everywhere (park.c). */
 #include "config.h"
 
 #include <errno.h>
 
 #include "executor.h"
 
-void ferry__inline_submit(ferry_executor *executor, struct ferry__job *job, struct ferry__thread *thread) {
+void ferry__inline_submit(ferry_executor *executor, struct ferry__job *job,
+                          struct ferry__thread *thread) {
     ferry__lock(&executor->lock);
     bool closed = executor->closed;
     job->state = FERRY__JOB_TAKEN;

@@ -3,26 +3,29 @@
  *     WAITING -> QUEUED -> TAKEN     under the executor's lock; whoever takes it, a thread or a cancel, decides
  *                                    whether fn ever runs
  *
- * A running job is told by its flag (request), a kick of its thread, the signal that it asked for, and its
- * interrupt hook. Between the cancel and the end of fn stands `runner`: 0, the thread that runs fn, or that thread
- * marked as told. The thread sets it and then looks at the request; who cancels sets the request and then tries to mark
- * the runner: so one of the two sees the other. Once fn has returned the thread takes itself out again, in one step when
- * it wasn't told, without any lock. When it was, it takes hook_lock, under which the canceller works, clears `thread`
- * and waits for a hook that is busy. So the hook never runs after fn, and never twice.
+ * A running job is told by its flag (request), a kick of its thread, the signal that it asked for,
+ * and its interrupt hook. Between the cancel and the end of fn stands `runner`: 0, the thread that
+ * runs fn, or that thread marked as told. The thread sets it and then looks at the request; who
+ * cancels sets the request and then tries to mark the runner: so one of the two sees the other.
+ * Once fn has returned the thread takes itself out again, in one step when it wasn't told, without
+ * any lock. When it was, it takes hook_lock, under which the canceller works, clears `thread` and
+ * waits for a hook that is busy. So the hook never runs after fn, and never twice.
  *
- * A job whose thread runs another one while it waits for that (help.c) passes on what it is told: the wait owns
- * what it waits for, but can't see the request.
+ * A job whose thread runs another one while it waits for that (help.c) passes on what it is told:
+ * the wait owns what it waits for, but can't see the request.
  *
- * References on the handle: the user's; the running side's, until fn has ended (also of an abandoned job); the
- * patience timer's. The record goes with the last; then arg_free runs, on the home loop's thread where there is one.
+ * References on the handle: the user's; the running side's, until fn has ended (also of an
+ * abandoned job); the patience timer's. The record goes with the last; then arg_free runs, on the
+ * home loop's thread where there is one.
  *
- * The end. Who waits is mostly a task or a callback of the loop that the job was submitted from (home). Then the job's
- * thread only decides the handle and sends it home by the inbox: all the rest is done there, so that nothing but the
- * handle's first line goes to and fro between the processors. A worker holds a reference on the loop that it works for
- * (client) as long as it doesn't rest, because a loop may have come to its end before the send has.
+ * The end. Who waits is mostly a task or a callback of the loop that the job was submitted from
+ * (home). Then the job's thread only decides the handle and sends it home by the inbox: all the
+ * rest is done there, so that nothing but the handle's first line goes to and fro between the
+ * processors. A worker holds a reference on the loop that it works for (client) as long as it
+ * doesn't rest, because a loop may have come to its end before the send has.
  *
- * counted: the home loop counts it as its own from the submit until it has ended or was abandoned, whichever comes
- * first. */
+ * counted: the home loop counts it as its own from the submit until it has ended or was
+ * abandoned, whichever comes first. */
 #include "config.h"
 
 #include <errno.h>
@@ -34,7 +37,8 @@
 #define TOLD ((uintptr_t)1) /* of a runner */
 
 static struct ferry__detail say_never = FERRY__STATIC_DETAIL("cancelled before it began");
-static struct ferry__detail say_abandoned = FERRY__STATIC_DETAIL("given up: it doesn't stop, and its thread runs on");
+static struct ferry__detail say_abandoned =
+    FERRY__STATIC_DETAIL("given up: it doesn't stop, and its thread runs on");
 
 static struct ferry__job *job_of(struct ferry__item *item) {
     return ferry__container(item, struct ferry__job, future.item);
@@ -69,7 +73,8 @@ static void uncount(struct ferry__job *job) {
     if (!still_counted(job))
         return;
     atomic_fetch_sub(&job->home->jobs, 1);
-    /* A loop that sleeps and has no jobs left has to see whether there is anything else it can wait for. */
+    /* A loop that sleeps and has no jobs left has to see whether there is anything else it can
+     * wait for. */
     if (ferry__inbox_sleeps(&job->home->inbox) && ferry__loop_jobs(job->home) == 0)
         ferry__loop_expect(job->home);
 }
@@ -102,7 +107,8 @@ void ferry__heritage_drop(struct ferry__heritage *heritage) {
 
 /* Takes the references over; NULL: out of memory, and they are still the caller's. */
 static struct ferry__job *new_job(ferry_executor *executor, ferry_fn fn, void *arg,
-                                  const ferry_job_options *options, const struct ferry__heritage *heritage,
+                                  const ferry_job_options *options,
+                                  const struct ferry__heritage *heritage,
                                   struct ferry__member *member) {
     struct ferry__job *job = ferry__record_get(sizeof *job);
     if (!job)
@@ -155,7 +161,8 @@ struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *a
 }
 
 struct ferry__job *ferry__job_heir(ferry_executor *executor, ferry_fn fn, void *arg,
-                                   const ferry_job_options *options, const struct ferry__heritage *heritage) {
+                                   const ferry_job_options *options,
+                                   const struct ferry__heritage *heritage) {
     struct ferry__job *job = new_job(executor, fn, arg, options, heritage, NULL);
     if (!job)
         return NULL;
@@ -255,7 +262,8 @@ void ferry__job_no_client(struct ferry__thread *thread) {
         ferry__loop_unref(client);
 }
 
-void ferry__job_finish_at_home(struct ferry__job *job, struct ferry__job_end end, struct ferry__thread *thread) {
+void ferry__job_finish_at_home(struct ferry__job *job, struct ferry__job_end end,
+                               struct ferry__thread *thread) {
     ferry_loop *home = job->home;
     if (!home) {
         ferry__job_finish(job, end);
@@ -306,8 +314,8 @@ static bool admit_signal(const struct ferry__job *job) {
 
 static void shut_out_signal(const struct ferry__job *job, bool was_blocked) {
     int signo = job->future.plain ? 0 : ferry__job_options(job)->interrupt_signal;
-    /* One that was sent is delivered when a system call returns, at the latest: now, and not to the thread's next
-     * job. */
+    /* One that was sent is delivered when a system call returns, at the latest: now, and not to
+     * the thread's next job. */
     if (signo > 0 && job->hooked)
         sched_yield();
     if (!was_blocked)
@@ -363,7 +371,8 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
     atomic_store(&job->runner, (uintptr_t)thread);
     FERRY__POINT(job_began);
     /* A request that came before had nobody to tell: it is seen here. */
-    if (nothing_to_see(job) || !ferry__scope_look(&ctx, job->deadline == FERRY__NEVER ? 0 : ferry__now())) {
+    if (nothing_to_see(job) ||
+        !ferry__scope_look(&ctx, job->deadline == FERRY__NEVER ? 0 : ferry__now())) {
         end.result = job->fn(job->arg);
         end.detail = end.result < 0 ? ferry__error_take(&ctx, end.result) : NULL;
     }
@@ -396,7 +405,8 @@ static void abandon(struct ferry__job *job) {
     ferry__unlock(&job->hook_lock);
     if (!mine)
         return;
-    ferry__log(FERRY_LOG_WARNING, "'%s' was given up: it doesn't stop; its thread runs on", job->future.name);
+    ferry__log(FERRY_LOG_WARNING, "'%s' was given up: it doesn't stop; its thread runs on",
+               job->future.name);
     FERRY__POINT(job_abandoned);
     ferry__future_complete(&job->future, -ECANCELED, &say_abandoned);
     uncount(job);
@@ -412,8 +422,8 @@ static void patience_over(void *arg) {
 static void lose_patience(struct ferry__job *job) {
     if (ferry__job_options(job)->grace_ms > 0) {
         ferry_ref(&job->future);
-        struct ferry__service_timer *timer =
-            ferry__service_at(ferry__deadline(ferry__job_options(job)->grace_ms), patience_over, job);
+        struct ferry__service_timer *timer = ferry__service_at(
+            ferry__deadline(ferry__job_options(job)->grace_ms), patience_over, job);
         if (timer) {
             FERRY__POINT(job_patience);
             ferry__lock(&job->hook_lock);
@@ -437,7 +447,8 @@ static void tell(struct ferry__job *job) {
     struct ferry__job *helping = NULL;
     ferry__lock(&job->hook_lock);
     uintptr_t runner = atomic_load(&job->runner);
-    bool mine = runner && !(runner & TOLD) && atomic_compare_exchange_strong(&job->runner, &runner, runner | TOLD);
+    bool mine = runner && !(runner & TOLD) &&
+                atomic_compare_exchange_strong(&job->runner, &runner, runner | TOLD);
     bool hook = mine && ferry__job_options(job)->interrupt;
     if (mine) {
         job->hooked = true;

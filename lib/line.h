@@ -28,9 +28,9 @@ struct ferry__waiter *ferry__line_claim(void **first, void **last);
 /* The same with all of them; each gets `value`. */
 void ferry__line_claim_all(void **first, void **last, int64_t value, struct ferry__wakes *wakes);
 
-/* One wait for several things, whichever comes first; the waiter is in no line. A claim is made under
- * one lock (park.c), so it is this record's, taken inside those of the things. It stays until each
- * thing has been told, under its own lock, to forget it. */
+/* One wait for several things, whichever comes first; the waiter is in no line. A claim is made
+ * under one lock (park.c), so it is this record's, taken inside those of the things. It stays
+ * until each thing has been told, under its own lock, to forget it. */
 struct ferry__either {
     unsigned lock;                /* guards what follows */
     struct ferry__waiter *waiter; /* NULL: it was granted, or came too late */

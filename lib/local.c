@@ -1,8 +1,9 @@
 /* Values that are inherited by what a task starts.
  *
- * A context's values are a chain of nodes, the latest first, that shares its tail with those that it was started from
- * and those that it has started. A node is immutable while it is shared, and has a reference for each chain that begins
- * with it or goes on to it. Setting a value changes a node that is nobody else's, or puts a new one in front. */
+ * A context's values are a chain of nodes, the latest first, that shares its tail with those
+ * that it was started from and those that it has started. A node is immutable while it is
+ * shared, and has a reference for each chain that begins with it or goes on to it. Setting a
+ * value changes a node that is nobody else's, or puts a new one in front. */
 #include "config.h"
 
 #include <errno.h>

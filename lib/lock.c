@@ -1,22 +1,24 @@
 /* A lock of one word, and sleeping on a word.
  *
- * A lock is given up by a plain store of 0 unless somebody is known to sleep on it. A 2 that a sleeper writes just before
- * that store is lost with it, and so is his wake-up. Mostly he finds the word changed before he sleeps, as the store
- * arrives before the system call has come to compare it; if the one who unlocks is interrupted between his look and his
- * store, he sleeps: for a nap at most, and tries again. So a sleep on a lock always has an end, and nobody pays for it
- * who doesn't wait.
+ * A lock is given up by a plain store of 0 unless somebody is known to sleep on it. A 2 that a
+ * sleeper writes just before that store is lost with it, and so is his wake-up. Mostly he finds the
+ * word changed before he sleeps, as the store arrives before the system call has come to compare
+ * it; if the one who unlocks is interrupted between his look and his store, he sleeps: for a nap at
+ * most, and tries again. So a sleep on a lock always has an end, and nobody pays for it who doesn't
+ * wait.
  *
- * What that buys, against an exchange on the way out, which loses no wake-up (x86-64, one CPU, the two builds in turn,
- * medians; an atomic read-modify-write takes 6.6 ns): a hop of a ping-pong over a queue 68 ns instead of 81; an item
- * through a queue of 1,024 places 36 instead of 46 between two tasks, 45 instead of 56 from a thread to a task; a free
- * semaphore 31 instead of 40; spawn and await 112 instead of 119. A free mutex doesn't take this lock: 18 with either.
- * What it costs: a mutex or a semaphore that 4 tasks and 4 threads contended for 12 s, half of it on one CPU, made 75
- * sleeps on a lock; in 39 of them the nap ran out, in 23 with the mark of a sleeper still there; in 16 it was gone by
- * then, so that as many wake-ups may have been lost, each for 1 ms at most.
+ * What that buys, against an exchange on the way out, which loses no wake-up (x86-64, one CPU, the
+ * two builds in turn, medians; an atomic read-modify-write takes 6.6 ns): a hop of a ping-pong over
+ * a queue 68 ns instead of 81; an item through a queue of 1,024 places 36 instead of 46 between two
+ * tasks, 45 instead of 56 from a thread to a task; a free semaphore 31 instead of 40; spawn and
+ * await 112 instead of 119. A free mutex doesn't take this lock: 18 with either. What it costs: a
+ * mutex or a semaphore that 4 tasks and 4 threads contended for 12 s, half of it on one CPU, made
+ * 75 sleeps on a lock; in 39 of them the nap ran out, in 23 with the mark of a sleeper still there;
+ * in 16 it was gone by then, so that as many wake-ups may have been lost, each for 1 ms at most.
  *
- * Where the kernel has futexes they do the sleeping. Elsewhere a small table of mutexes and condition
- * variables stands in, picked by the word's address: a wake under the bucket's mutex can't pass by a
- * sleeper that has compared the word under the same mutex. */
+ * Where the kernel has futexes they do the sleeping. Elsewhere a small table of mutexes and
+ * condition variables stands in, picked by the word's address: a wake under the bucket's mutex
+ * can't pass by a sleeper that has compared the word under the same mutex. */
 #include "config.h"
 
 #include <errno.h>
@@ -32,7 +34,8 @@ _Static_assert(sizeof(unsigned) == sizeof(uint32_t), "a lock is a futex word");
 #include <sys/syscall.h>
 
 void ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline) {
-    struct timespec ts = {.tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000)};
+    struct timespec ts = {.tv_sec = (time_t)(deadline / 1000000000),
+                          .tv_nsec = (long)(deadline % 1000000000)};
     int saved = errno;
     /* With the BITSET form the time is absolute, on CLOCK_MONOTONIC (futex(2)). */
     syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, seen,
@@ -75,7 +78,8 @@ void ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline) {
         if (deadline == FERRY__NEVER) {
             pthread_cond_wait(&buckets[b].cond, &buckets[b].mutex);
         } else {
-            /* The condition's clock is CLOCK_REALTIME here; the caller compares the monotonic one again. */
+            /* The condition's clock is CLOCK_REALTIME here; the caller compares the monotonic
+             * one again. */
             int64_t left = deadline - ferry__now();
             struct timespec ts;
             clock_gettime(CLOCK_REALTIME, &ts);
@@ -105,7 +109,8 @@ void ferry__futex_wake(uint32_t *word, int count) {
 #define NAP FERRY__MS /* for a lock that is held for a few instructions by somebody who doesn't run */
 
 void ferry__lock_slow(unsigned *lock) {
-    /* The holder is a few instructions from the end, unless it was preempted: then spinning is in vain. */
+    /* The holder is a few instructions from the end, unless it was preempted: then spinning is
+     * in vain. */
     for (int i = 0; i < 100; i++) {
         unsigned free = 0;
         if (__atomic_load_n(lock, __ATOMIC_RELAXED) == 0 &&

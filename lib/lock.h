@@ -31,15 +31,16 @@ static inline void ferry__prefetch_to_write(const void *address) {
 void ferry__lock_slow(unsigned *lock);
 void ferry__unlock_slow(unsigned *lock);
 
-/* 0 free, 1 held, 2 held and somebody may sleep. Held for a few instructions, never across a call-out. */
+/* 0 free, 1 held, 2 held and somebody may sleep. Held for a few instructions, never across a
+ * call-out. */
 static inline void ferry__lock(unsigned *lock) {
     unsigned free = 0;
     if (!__atomic_compare_exchange_n(lock, &free, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         ferry__lock_slow(lock);
 }
 
-/* The way out is a look and a store, which cost nothing against an exchange. One who comes to sleep between the two isn't
- * woken by this unlock: lock.c says what becomes of him. */
+/* The way out is a look and a store, which cost nothing against an exchange. One who comes to
+ * sleep between the two isn't woken by this unlock: lock.c says what becomes of him. */
 static inline void ferry__unlock(unsigned *lock) {
     if (__atomic_load_n(lock, __ATOMIC_RELAXED) == 2)
         ferry__unlock_slow(lock);

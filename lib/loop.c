@@ -1,24 +1,27 @@
 /* Loops: libevent's base turns, Ferry's tasks, timers and inbox turn with it.
  *
- * One turn takes items out of the inbox, fires timers and runs ready tasks, in slices, until nothing is left
- * or the turn's budget is used up; then libevent looks at the file descriptors. Three events of libevent stand
- * behind that:
+ * One turn takes items out of the inbox, fires timers and runs ready tasks, in slices, until
+ * nothing is left or the turn's budget is used up; then libevent looks at the file descriptors.
+ * Three events of libevent stand behind that:
  *   wake_event   the inbox's fd. Added always, and internal to the base: it doesn't keep the base from ending
  *   tick_event   a timer: the next deadline, or at once when a turn ended with work left. It goes through
  *                libevent's timers so that file descriptors are looked at before the next turn
  *   keep_event   the inbox's fd once more, not internal: added while tasks or callbacks are outstanding, it keeps
  *                the base from ending, and costs nothing in a pass
  *
- * Two ways to turn. An attached loop turns inside the callbacks of the wake and the tick event. In ferry_loop_run()
- * these callbacks do nothing but return, and the turn is made between two passes of the base.
+ * Two ways to turn. An attached loop turns inside the callbacks of the wake and the tick event. In
+ * ferry_loop_run() these callbacks do nothing but return, and the turn is made between two passes
+ * of the base.
  *
  * State: OPEN -> SOFT -> HARD -> DOWN (shutdown.c). Written by the loop's thread only.
  *
- * Owners. A loop belongs to the thread that attached it, or to the one that runs it. All fields are that thread's
- * unless core.h says otherwise. Other threads send items (inbox.c). References: one for the user, some in reserve on the
- * loop's own thread (so that a task costs no atomic operation; the same for a job, on the executor that is used most),
- * one for each task, job, callback and kick, one for a waker from claim to wake. ferry_loop_free() gives up the user's
- * and those in reserve, and closes libevent's side at once; the memory goes with the last. */
+ * Owners. A loop belongs to the thread that attached it, or to the one that runs it. All fields
+ * are that thread's unless core.h says otherwise. Other threads send items (inbox.c).
+ * References: one for the user, some in reserve on the loop's own thread (so that a task costs
+ * no atomic operation; the same for a job, on the executor that is used most), one for each
+ * task, job, callback and kick, one for a waker from claim to wake. ferry_loop_free() gives up
+ * the user's and those in reserve, and closes libevent's side at once; the memory goes with the
+ * last. */
 #include "config.h"
 
 #include <errno.h>
@@ -40,22 +43,26 @@
 #define STEPS_A_TURN 2048
 #define NS_A_TURN (2 * FERRY__MS)
 #define NS_LINGERING (FERRY__MS / 10) /* a turn that has waited for jobs ends so much later, at the latest */
-/* When only other threads could go on, whether there are any is looked at after so long, then after twice that, ... */
+/* When only other threads could go on, whether there are any is looked at after so long, then
+ * after twice that, ... */
 #define FIRST_LOOK_MS 10
 #define LAST_LOOK_MS (24 * 3600 * 1000)
 
 static struct ferry__detail say_inside = FERRY__STATIC_DETAIL(
     "a loop can't be run from inside a task, a job or a callback of a loop");
 static struct ferry__detail say_no_loop = FERRY__STATIC_DETAIL("there is no loop to run");
-static struct ferry__detail say_other_thread = FERRY__STATIC_DETAIL("another thread runs the loop already");
+static struct ferry__detail say_other_thread =
+    FERRY__STATIC_DETAIL("another thread runs the loop already");
 static struct ferry__detail say_attached = FERRY__STATIC_DETAIL(
     "an attached loop turns with its event_base: dispatch that instead");
-static struct ferry__detail say_nothing = FERRY__STATIC_DETAIL("there is no stopped run to go on with");
+static struct ferry__detail say_nothing =
+    FERRY__STATIC_DETAIL("there is no stopped run to go on with");
 static struct ferry__detail say_down = FERRY__STATIC_DETAIL("the loop was shut down");
 static struct ferry__detail say_stopped = FERRY__STATIC_DETAIL("ferry_loop_stop() ended the run");
-struct ferry__detail ferry__say_base_gone = FERRY__STATIC_DETAIL(
-    "the event_base of this loop was freed before it: first shut the loop down and free it (ferry_loop_shutdown, "
-    "ferry_loop_free), then free the base");
+struct ferry__detail ferry__say_base_gone =
+    FERRY__STATIC_DETAIL("the event_base of this loop was freed before it: first shut the loop "
+                         "down and free it (ferry_loop_shutdown, "
+                         "ferry_loop_free), then free the base");
 struct ferry__detail ferry__say_parents_loop = FERRY__STATIC_DETAIL(
     "the loop belongs to the parent process: make a new one after fork()");
 static struct ferry__detail say_deadlock = FERRY__STATIC_DETAIL(
@@ -132,14 +139,16 @@ struct event_base *ferry_loop_base(ferry_loop *loop) {
 
 /* ---- Keeping the base busy, and waking it --------------------------------------------------------------- */
 
-/* The program has freed its base before the loop on it: that took the wake event out, which nobody else does. */
+/* The program has freed its base before the loop on it: that took the wake event out, which
+ * nobody else does. */
 bool ferry__loop_base_gone(const ferry_loop *loop) {
     return !(loop->wake_event->ev_evcallback.evcb_flags & EVLIST_INSERTED);
 }
 
 static void update_keep(ferry_loop *loop) {
     bool keep = loop->own_run || loop->n_tasks > 0 || atomic_load(&loop->callbacks) > 0;
-    if (keep == loop->kept || !loop->keep_event || ferry__loop_forked(loop) || ferry__loop_base_gone(loop))
+    if (keep == loop->kept || !loop->keep_event || ferry__loop_forked(loop) ||
+        ferry__loop_base_gone(loop))
         return;
     if (keep ? event_add(loop->keep_event, NULL) == 0 : event_del(loop->keep_event) == 0)
         loop->kept = keep;
@@ -174,8 +183,9 @@ bool ferry__loop_send(ferry_loop *loop, struct ferry__item *item) {
     return ferry__inbox_put(&loop->inbox, item);
 }
 
-/* A shutdown writes the state and then looks at `entering`: it sees whoever has seen the loop open. The first look at the
- * state is for those who come again and again: they don't hold up the shutdown. */
+/* A shutdown writes the state and then looks at `entering`: it sees whoever has seen the loop
+ * open. The first look at the state is for those who come again and again: they don't hold up
+ * the shutdown. */
 bool ferry__loop_accept(ferry_loop *loop, struct ferry__item *item) {
     if (atomic_load(&loop->state) != FERRY__LOOP_OPEN)
         return false;
@@ -326,7 +336,8 @@ static bool turn(ferry_loop *loop) {
     return worked;
 }
 
-/* In the child of a fork, after its event_reinit(): the parent's loop stands still, and its fd is for the parent to read. */
+/* In the child of a fork, after its event_reinit(): the parent's loop stands still, and its fd
+ * is for the parent to read. */
 static bool leave_base(ferry_loop *loop) {
     if (!ferry__loop_forked(loop))
         return false;
@@ -403,8 +414,8 @@ static void free_events(ferry_loop *loop, bool gone) {
     loop->base = NULL;
 }
 
-/* libevent ends the process when it has no descriptors for the pipe of its signals. So they are tried before: one for the
- * kernel's queue, one for its timer, two for the pipe. */
+/* libevent ends the process when it has no descriptors for the pipe of its signals. So they are
+ * tried before: one for the kernel's queue, one for its timer, two for the pipe. */
 static bool enough_descriptors(int some) {
     int fds[4];
     size_t n = 0;
@@ -453,9 +464,11 @@ static ferry_loop *loop_new(struct event_base *base) {
     errno = 0;
     loop->base = base ? base : new_base(loop->inbox.bell.fd[0]);
     if (loop->base) {
-        loop->wake_event = event_new(loop->base, loop->inbox.bell.fd[0], EV_READ | EV_PERSIST, on_wake, loop);
+        loop->wake_event =
+            event_new(loop->base, loop->inbox.bell.fd[0], EV_READ | EV_PERSIST, on_wake, loop);
         loop->tick_event = event_new(loop->base, -1, 0, on_tick, loop);
-        loop->keep_event = event_new(loop->base, loop->inbox.bell.fd[0], EV_READ | EV_PERSIST, on_keep, loop);
+        loop->keep_event =
+            event_new(loop->base, loop->inbox.bell.fd[0], EV_READ | EV_PERSIST, on_keep, loop);
         if (loop->wake_event && loop->tick_event && loop->keep_event) {
             loop->wake_event->ev_evcallback.evcb_flags |= EVLIST_INTERNAL;
             if (event_add(loop->wake_event, NULL) == 0) {
@@ -524,8 +537,8 @@ static void destroy(ferry_loop *loop) {
     ferry__loop_unref(loop);
 }
 
-/* The other threads of the parent, and what they were about to hand in, aren't here, and libevent's side is shared
- * with it: closing that would disturb it there. */
+/* The other threads of the parent, and what they were about to hand in, aren't here, and
+ * libevent's side is shared with it: closing that would disturb it there. */
 static void forget_forked(ferry_loop *loop) {
     atomic_store(&loop->state, FERRY__LOOP_DOWN);
     ferry__loop_unbind(loop);
@@ -540,16 +553,18 @@ int ferry_loop_free(ferry_loop *loop) {
         return 0;
     }
     /* After a shutdown those callbacks are left whose handles haven't ended. They are dropped. */
-    long callbacks = atomic_load(&loop->state) == FERRY__LOOP_DOWN ? 0 : atomic_load(&loop->callbacks);
+    long callbacks =
+        atomic_load(&loop->state) == FERRY__LOOP_DOWN ? 0 : atomic_load(&loop->callbacks);
     long jobs = ferry__loop_jobs(loop);
     bool gone = ferry__loop_base_gone(loop), busy = loop->n_tasks > 0 || callbacks > 0 || jobs > 0;
     if (gone && busy)
         return (int)ferry_fail(-EINVAL, "%s", ferry__say_base_gone.text);
     if (loop->turning || loop->own_run || busy)
-        return (int)ferry_fail(-EBUSY,
-                               "the loop is running, or has %zu tasks, %ld callbacks and %ld jobs left: shut it "
-                               "down first",
-                               loop->n_tasks, callbacks, jobs);
+        return (int)ferry_fail(
+            -EBUSY,
+            "the loop is running, or has %zu tasks, %ld callbacks and %ld jobs left: shut it "
+            "down first",
+            loop->n_tasks, callbacks, jobs);
     destroy(loop);
     return gone ? (int)ferry_fail(-EINVAL, "%s", ferry__say_base_gone.text) : 0;
 }
@@ -577,20 +592,23 @@ static long threads_awake(void) {
 
 /* Whether only another thread could make a task of this loop ready. */
 static bool depends_on_threads(ferry_loop *loop) {
-    if (loop->n_fds > 0 || ferry__loop_jobs(loop) > 0 || ferry__heap_first(&loop->timers) || loop->n_tasks == 0)
+    if (loop->n_fds > 0 || ferry__loop_jobs(loop) > 0 || ferry__heap_first(&loop->timers) ||
+        loop->n_tasks == 0)
         return false;
-    return event_base_get_num_events(loop->base, EVENT_BASE_COUNT_ADDED) <= 1 + (loop->tick_at != FERRY__NEVER);
+    return event_base_get_num_events(loop->base, EVENT_BASE_COUNT_ADDED) <=
+           1 + (loop->tick_at != FERRY__NEVER);
 }
 
-/* Whether nothing in this process can make one ready any more, when only another thread could. Only said when it is
- * certain. */
+/* Whether nothing in this process can make one ready any more, when only another thread could.
+ * Only said when it is certain. */
 static bool dead_end(ferry_loop *loop) {
     return !ferry__signals_awaited() && threads_awake() == 1 + FERRY__TSAN && !has_work(loop);
 }
 
 static void break_deadlock(ferry_loop *loop) {
     loop->deadlocked = true;
-    ferry__loop_report(loop, "deadlock: nothing is left that could wake these tasks; they are cancelled");
+    ferry__loop_report(loop,
+                       "deadlock: nothing is left that could wake these tasks; they are cancelled");
     for (struct ferry__task *task = loop->tasks; task; task = task->next)
         ferry__task_cancel(task);
 }
@@ -721,8 +739,8 @@ int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task, bool hurry
     return rc;
 }
 
-/* Who asks for a shutdown elsewhere counts himself as waiting and looks then whether anybody turns the loop; here it is
- * the other way round. So one of the two turns it to its end. */
+/* Who asks for a shutdown elsewhere counts himself as waiting and looks then whether anybody
+ * turns the loop; here it is the other way round. So one of the two turns it to its end. */
 static int64_t give_loop_back(ferry_loop *loop, int64_t rc) {
     update_keep(loop);
     ferry__loop_unbind(loop);
@@ -763,7 +781,8 @@ int64_t ferry_loop_run(ferry_loop *loop, ferry_fn fn, void *arg) {
     struct ferry__ctx *ctx = thread->current;
     struct ferry__task *task = loop->main_task;
     if (fn && task) {
-        rc = ferry_fail(-EINVAL, "a run of task '%s' was stopped: go on with that first", task->future.name);
+        rc = ferry_fail(-EINVAL, "a run of task '%s' was stopped: go on with that first",
+                        task->future.name);
     } else if (!fn && !task) {
         rc = ferry__error_say(ctx, -EINVAL, &say_nothing);
     } else if (!task) {

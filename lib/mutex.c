@@ -214,7 +214,8 @@ static FERRY__NOINLINE int unlock_slowly(ferry_mutex *mutex, struct ferry__ctx *
 
 int ferry_unlock(ferry_mutex *mutex) {
     struct ferry__ctx *ctx = ferry__ctx_self();
-    /* Mostly it is the one that was locked last: the list says so, without a look at the shared word. */
+    /* Mostly it is the one that was locked last: the list says so, without a look at the shared
+     * word. */
     if (ctx && ctx->held == mutex) {
         ctx->held = mutex->next;
     } else {

@@ -40,8 +40,8 @@ static struct ferry__thread *spare;
 static pthread_key_t key;
 static bool key_made;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
-/* One word at a fixed distance from the thread's own register: every call of the library begins with it. glibc keeps room
- * for such words in libraries that are loaded late, too. */
+/* One word at a fixed distance from the thread's own register: every call of the library begins
+ * with it. glibc keeps room for such words in libraries that are loaded late, too. */
 #ifdef __GLIBC__
 __attribute__((tls_model("initial-exec")))
 #endif
@@ -121,7 +121,8 @@ void ferry__thread_forked(void) {
     if (!self)
         return;
     ferry__bell_fini(&self->bell);
-    /* The parent's loops aren't this thread's any more, unless it stands inside of one, which it still has to leave. */
+    /* The parent's loops aren't this thread's any more, unless it stands inside of one, which it
+     * still has to leave. */
     ferry_loop **at = &self->loop;
     while (*at) {
         if ((*at)->turning || (*at)->own_run)
@@ -185,7 +186,8 @@ bool ferry__claim(struct ferry__waiter *w) {
         return decide(w, FERRY__GRANTED);
     ferry_loop *loop = w->ctx->loop;
     if (ferry__loop_here(loop)) {
-        /* Who else grants needs the lock that is held here, and who cancels does it on this thread. */
+        /* Who else grants needs the lock that is held here, and who cancels does it on this
+         * thread. */
         atomic_store_explicit(&w->outcome, FERRY__GRANTED, memory_order_relaxed);
         return true;
     }

@@ -1,20 +1,24 @@
-/* Callbacks on a loop's thread, asked for from anywhere: once each (post), or as a repeated wake-up (async).
+/* Callbacks on a loop's thread, asked for from anywhere: once each (post), or as a repeated wake-up
+ * (async).
  *
  * A post that was taken is run: it counts among the loop's callbacks, which keep the loop busy.
  *
- * An async's `pending` goes 0 -> 1 by whoever sends first, and back to 0 on the loop's thread just before the
- * callback starts: a send after that leads to another run. The record has a reference of its owner and one while it
- * is pending; `fn` is cleared by ferry_async_free(), on the loop's thread. */
+ * An async's `pending` goes 0 -> 1 by whoever sends first, and back to 0 on the loop's thread
+ * just before the callback starts: a send after that leads to another run. The record has a
+ * reference of its owner and one while it is pending; `fn` is cleared by ferry_async_free(), on
+ * the loop's thread. */
 #include "config.h"
 
 #include <errno.h>
 
 #include "core.h"
 
-static struct ferry__detail say_closed = FERRY__STATIC_DETAIL("the loop was shut down: it takes no more callbacks");
+static struct ferry__detail say_closed =
+    FERRY__STATIC_DETAIL("the loop was shut down: it takes no more callbacks");
 
-/* Hands in one more callback, if the loop still takes any. Once it is in, the loop may call it, and the program may end
- * and free the loop on account of that, before this returns: so it is held meanwhile. */
+/* Hands in one more callback, if the loop still takes any. Once it is in, the loop may call it,
+ * and the program may end and free the loop on account of that, before this returns: so it is
+ * held meanwhile. */
 static bool hand_in(ferry_loop *loop, struct ferry__item *item) {
     ferry__loop_ref(loop);
     atomic_fetch_add(&loop->callbacks, 1);
@@ -31,7 +35,8 @@ static void call(ferry_loop *loop, ferry_fn fn, void *arg) {
     int64_t rc = fn(arg);
     if (rc < 0) {
         struct ferry__detail *detail = ferry__error_take(ferry__ctx_self(), rc);
-        ferry__log(FERRY_LOG_ERROR, "a callback on the loop failed: %s", ferry__detail_words(detail, rc));
+        ferry__log(FERRY_LOG_ERROR, "a callback on the loop failed: %s",
+                   ferry__detail_words(detail, rc));
         ferry__detail_unref(detail);
     }
     atomic_fetch_sub(&loop->callbacks, 1);
@@ -129,7 +134,8 @@ ferry_async *ferry_async_new(ferry_loop *loop, ferry_fn fn, void *arg) {
 
 int ferry_async_send(ferry_async *async) {
     if (!async)
-        return (int)ferry_fail(-EINVAL, "ferry_async_send() without an async: ferry_async_new() had failed");
+        return (int)ferry_fail(-EINVAL,
+                               "ferry_async_send() without an async: ferry_async_new() had failed");
     ferry_loop *loop = async->loop;
     if (ferry__loop_forked(loop))
         return (int)ferry__error_say(ferry__ctx_self(), FERRY_EFORKED, &ferry__say_parents_loop);

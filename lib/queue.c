@@ -24,8 +24,9 @@
  * unfinished counts the items that were put and for which nobody has called task_done() yet.
  *
  * The door. While a FIFO queue whose items have no size holds a few items, puts leave theirs at the
- * door, under a lock of its own, and gets take what is inside under the queue's: the two sides don't
- * meet. A get that finds nothing inside fetches all that is at the door. So, with both locks free:
+ * door, under a lock of its own, and gets take what is inside under the queue's: the two sides
+ * don't meet. A get that finds nothing inside fetches all that is at the door. So, with both locks
+ * free:
  *
  *     the door is open  =>  nobody waits, to put or to get or to look, and no side has ended
  *     used + items at the door + places free at the door  <=  capacity
@@ -33,8 +34,8 @@
  *
  * It is opened by a put that finds some items inside and nobody waiting, with the places that are
  * free then, and shut (what is there comes in) by all that has to know exactly: a put that finds no
- * place there, a get that would have to wait, the end of a side. Items at the door aren't counted in
- * `unfinished` yet. Lock order: the queue's > the door's.
+ * place there, a get that would have to wait, the end of a side. Items at the door aren't counted
+ * in `unfinished` yet. Lock order: the queue's > the door's.
  *
  * Items lie in places that never move: blocks, each as large as all before it, made outside of the
  * lock when they are first needed. FIFO and LIFO chain the places; those that are free are chained
@@ -280,8 +281,8 @@ static void shut_door(ferry_queue *queue) {
     ferry__unlock(&door->lock);
 }
 
-/* Under the lock, with the door shut and nobody waiting. All places touched are used or spare; with a
- * putter waiting none would be. */
+/* Under the lock, with the door shut and nobody waiting. All places touched are used or spare;
+ * with a putter waiting none would be. */
 static void open_door(ferry_queue *queue) {
     struct ferry__store *store = &queue->store;
     if (queue->order != FERRY_FIFO || queue->item_size || store->used < OPEN_FROM)

@@ -67,8 +67,9 @@ struct ferry_queue {
 ferry_queue *ferry__queue_new(size_t capacity, const ferry_queue_options *options, const char *name,
                               const struct ferry__queue_words *words);
 
-/* Ends one side or both: from now on puts get `put_code` (those who wait, now), and gets `get_code`
- * once it is empty. 0: that side stays as it is. FERRY_ECLOSED is final, other codes replace none. */
+/* Ends one side or both: from now on puts get `put_code` (those who wait, now), and gets
+ * `get_code` once it is empty. 0: that side stays as it is. FERRY_ECLOSED is final, other codes
+ * replace none. */
 void ferry__queue_end(ferry_queue *queue, int put_code, int get_code, bool discard);
 
 /* Has a waiter woken when a get needn't wait any more; one at a time. False, and nothing done: it

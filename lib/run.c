@@ -1,9 +1,10 @@
 /* ferry_run(): a loop, its executor, signals and an orderly end, in one call.
  *
- * SIGINT and SIGTERM come on the service thread. The first one cancels the first task; the second, or the first
- * after that task has ended, makes shields and the grace count no longer and puts the signals' former actions back, so
- * that the next one does what it always did. The service thread hands both to the loop as items of the watch record,
- * which lives until the signals were unwatched and the loop's inbox is closed. */
+ * SIGINT and SIGTERM come on the service thread. The first one cancels the first task; the
+ * second, or the first after that task has ended, makes shields and the grace count no longer
+ * and puts the signals' former actions back, so that the next one does what it always did. The
+ * service thread hands both to the loop as items of the watch record, which lives until the
+ * signals were unwatched and the loop's inbox is closed. */
 #include "config.h"
 
 #include <errno.h>
@@ -84,15 +85,16 @@ int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options)
         return ferry_fail(errno ? -errno : -ENOMEM, "the event loop can't be made: %s",
                           ferry_strerror(errno ? -errno : -ENOMEM));
     loop->ends_itself = true;
-    ferry_task_options first = {.name = "main",
-                                .stack_size = options->stack_size ? options->stack_size : MAIN_STACK};
+    ferry_task_options first = {
+        .name = "main", .stack_size = options->stack_size ? options->stack_size : MAIN_STACK};
     struct ferry__task *task = ferry__task_new(loop, fn, arg, &first);
     if (!task || !ferry__shutdown_prepare(loop)) {
         const char *why = task && loop->closing ? ferry__stack_error() : ferry_strerror(-ENOMEM);
         if (task)
             ferry__future_unref(&task->future);
         ferry__loop_leave_behind(loop);
-        return ferry_fail(-ENOMEM, "there is no memory for the first task and the shutdown: %s", why);
+        return ferry_fail(-ENOMEM, "there is no memory for the first task and the shutdown: %s",
+                          why);
     }
     bool overflow_stack = false;
     if (!options->no_overflow_handler) {
@@ -105,7 +107,8 @@ int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options)
         for (int i = 0; i < 2; i++) {
             int rc = ferry__signal_watch(signals[i], on_signal, &in, &in.watch[i]);
             if (rc < 0)
-                ferry__log(FERRY_LOG_WARNING, "signal %d isn't handled: %s", signals[i], ferry_strerror(rc));
+                ferry__log(FERRY_LOG_WARNING, "signal %d isn't handled: %s", signals[i],
+                           ferry_strerror(rc));
         }
     }
     struct interrupts *outer = starting;

@@ -85,9 +85,9 @@ struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell) {
     return cell;
 }
 
-/* A task's jobs are mostly submitted and freed on its loop's thread, which is its owner side: a reference for one
- * of them is taken from those in reserve, and goes back to them. What isn't in reserve any more is with jobs that may be
- * freed elsewhere. */
+/* A task's jobs are mostly submitted and freed on its loop's thread, which is its owner side: a
+ * reference for one of them is taken from those in reserve, and goes back to them. What isn't in
+ * reserve any more is with jobs that may be freed elsewhere. */
 enum { SPARE_REFS = 16 };
 
 static struct ferry__cell *ref_here(struct ferry__cell *cell) {
@@ -333,7 +333,8 @@ bool ferry__scope_request(ferry_scope *scope, int request) {
 /* A job's requests come by its record, which outlives this context. */
 static void import_job(struct ferry__ctx *ctx) {
     int request = ferry__job_request(ctx->self);
-    if (!request && ctx->calm != atomic_load(&ferry__scope_cancels) && ferry__cell_cancelled(ctx->inherited))
+    if (!request && ctx->calm != atomic_load(&ferry__scope_cancels) &&
+        ferry__cell_cancelled(ctx->inherited))
         request = FERRY__REQUEST_CANCEL;
     if (request)
         ferry__scope_request(&ctx->root, request);
@@ -505,7 +506,8 @@ int64_t ferry_scope_close(ferry_scope *scope, int64_t rc) {
     struct ferry__detail *fate = ferry__error_take(ctx, rc); /* of what was awaited last */
     if (!fate)
         return ferry__error_say(ctx, -ETIMEDOUT, &say_expired);
-    ferry_fail(-ETIMEDOUT, "%s; what was awaited: %s", say_expired.text, ferry__detail_words(fate, rc));
+    ferry_fail(-ETIMEDOUT, "%s; what was awaited: %s", say_expired.text,
+               ferry__detail_words(fate, rc));
     ferry__detail_unref(fate);
     return -ETIMEDOUT;
 }
@@ -557,8 +559,8 @@ int ferry_scope_set_timeout(ferry_scope *scope, int64_t timeout_ms) {
 
 /* ---- Questions ------------------------------------------------------------------------------- */
 
-/* Whoever has seen the request of its own scope finds its next wait cancelled, also while the canceller is still on its
- * way from the request to the hint. */
+/* Whoever has seen the request of its own scope finds its next wait cancelled, also while the
+ * canceller is still on its way from the request to the hint. */
 static bool has_seen(const ferry_scope *scope, int request) {
     if (request_of(scope) != request)
         return false;

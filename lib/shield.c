@@ -5,8 +5,8 @@
  *     inner ends       notify -> after: the shield ends as inner did
  *     it is cancelled  the link is taken back: the shield ends as cancelled
  *
- * Shields of shields end one after the other, on whatever thread the innermost operation ends: a chain of them is a
- * queue of that thread's, no recursion.
+ * Shields of shields end one after the other, on whatever thread the innermost operation ends: a
+ * chain of them is a queue of that thread's, no recursion.
  *
  * References: the link holds one on the shield, until either has happened; the shield one on
  * inner, until it is freed. So the result, and what an await delivers, can be taken from inner,

@@ -8,12 +8,14 @@
  *                                     ended are called, and no new ones are taken
  *          --none is left--> DOWN
  *
- * A task of the loop itself runs it (the spared one), so that everything goes on turning meanwhile. It waits inside a
- * scope of its own, a shield, `patience`: a request to hurry cancels that, and nothing is waited for any more. Whoever
- * is ready still gets to run as long as that leads to ends of tasks: what only has to unwind needs no time.
+ * A task of the loop itself runs it (the spared one), so that everything goes on turning meanwhile.
+ * It waits inside a scope of its own, a shield, `patience`: a request to hurry cancels that, and
+ * nothing is waited for any more. Whoever is ready still gets to run as long as that leads to ends
+ * of tasks: what only has to unwind needs no time.
  *
- * When it is over the spared task is cancelled in its turn, and its shields don't hold, unless it is the first one of a run, which ends with it:
- * else nobody would. The library's own have nothing more to wait for.
+ * When it is over the spared task is cancelled in its turn, and its shields don't hold, unless it
+ * is the first one of a run, which ends with it: else nobody would. The library's own have nothing
+ * more to wait for.
  *
  * `quiet` is its waiter for the end of the last other task. Loop thread only. */
 #include "config.h"
@@ -25,10 +27,12 @@
 
 #include "executor.h"
 
-/* How often a task that hasn't ended in time lets the others run, without any of them ending, before it gives up. */
+/* How often a task that hasn't ended in time lets the others run, without any of them ending,
+ * before it gives up. */
 #define LAST_STEPS 256
 
-static struct ferry__detail say_under_way = FERRY__STATIC_DETAIL("the loop is being shut down already");
+static struct ferry__detail say_under_way =
+    FERRY__STATIC_DETAIL("the loop is being shut down already");
 
 struct request {
     ferry_loop *loop;
@@ -132,8 +136,9 @@ static int64_t shut_down(void *arg) {
     left += ferry__streams_end(loop, ctx, end);
     tell_jobs(loop);
     left += wait_for_jobs(loop, ctx, end);
-    /* Callbacks of what has ended are in the inbox by now, and may add others. Then nothing new is taken but what is on
-     * its way, else somebody who never stops adding would keep the loop for ever. */
+    /* Callbacks of what has ended are in the inbox by now, and may add others. Then nothing new
+     * is taken but what is on its way, else somebody who never stops adding would keep the loop
+     * for ever. */
     run_inbox(loop, LAST_STEPS);
     atomic_store(&loop->state, FERRY__LOOP_LAST);
     run_inbox(loop, INT_MAX);
@@ -200,16 +205,17 @@ static int see_through(ferry_loop *loop, bool hurry) {
     return rc == 0 ? (int)loop->left_behind : rc == FERRY_ECLOSED ? 0 : (int)rc;
 }
 
-/* The loop is being shut down already. When nobody turns it any more, this call does, until that is over. */
+/* The loop is being shut down already. When nobody turns it any more, this call does, until that
+ * is over. */
 static int join(ferry_loop *loop) {
     FERRY__POINT(shutdown_join);
     int rc = nobody_runs(loop) ? see_through(loop, true) : -EINVAL;
     return rc == -EINVAL ? request_hurry(loop) : rc; /* another thread runs it, or does since */
 }
 
-/* Whether the program's base is in the middle of a pass: then this is one of its callbacks. libevent can't be asked
- * (event_base_get_running_event() crashes outside of callbacks). But in a pass, and only there, the base's clock
- * stands still. */
+/* Whether the program's base is in the middle of a pass: then this is one of its callbacks.
+ * libevent can't be asked (event_base_get_running_event() crashes outside of callbacks). But in
+ * a pass, and only there, the base's clock stands still. */
 static bool in_a_pass(struct event_base *base) {
     struct timeval first, second, begun, now;
     event_base_gettimeofday_cached(base, &first);
@@ -221,8 +227,9 @@ static bool in_a_pass(struct event_base *base) {
     return evutil_timercmp(&first, &second, ==);
 }
 
-/* On the loop's thread, outside of its callbacks: turns the base here. A base that caches no time may be in a pass all
- * the same: libevent refuses then, and the shutdown goes on when the program's callback has returned. */
+/* On the loop's thread, outside of its callbacks: turns the base here. A base that caches no
+ * time may be in a pass all the same: libevent refuses then, and the shutdown goes on when the
+ * program's callback has returned. */
 static int64_t turn_attached(ferry_loop *loop, struct ferry__ctx *ctx, ferry_future *task) {
     while (!ferry_done(task)) {
         if (event_base_loop(loop->base, EVLOOP_ONCE) < 0) {
@@ -233,7 +240,8 @@ static int64_t turn_attached(ferry_loop *loop, struct ferry__ctx *ctx, ferry_fut
     return ferry_await(task);
 }
 
-/* Counted in `awaited`. When the loop isn't turned any more since it was asked to shut down, this does it. */
+/* Counted in `awaited`. When the loop isn't turned any more since it was asked to shut down,
+ * this does it. */
 static int64_t await_elsewhere(ferry_loop *loop, ferry_future *task) {
     FERRY__POINT(shutdown_elsewhere);
     if (nobody_runs(loop) && !ferry_done(task)) {
@@ -307,7 +315,8 @@ int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms) {
     }
     if (here && ferry__loop_base_gone(loop))
         return (int)ferry__error_say(ctx, -EINVAL, &ferry__say_base_gone);
-    /* Where it can't be waited for: the wait would keep the loop from turning, or the job from ending. */
+    /* Where it can't be waited for: the wait would keep the loop from turning, or the job from
+     * ending. */
     bool inside = here && (loop->turning || loop->own_run || in_a_pass(loop->base));
     inside |= ctx->kind == FERRY__JOB && ctx->loop == loop;
     bool elsewhere = !inside && !here;

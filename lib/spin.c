@@ -1,13 +1,15 @@
 /* Looking again for a short while before one sleeps.
  *
- * To sleep and to be woken costs tens of microseconds where the processor has to be woken as well; looking costs that
- * processor, for as long as it lasts. So how long one looks is learned from whether there was something: more after a
- * success, half after a failure, nothing after several, and then one try in every PROBE. It is never more than MOST_NS,
- * and never done with one processor, where nobody could bring anything meanwhile. With more threads that want to run
- * than processors it fails, and so ends by itself.
+ * To sleep and to be woken costs tens of microseconds where the processor has to be woken as well;
+ * looking costs that processor, for as long as it lasts. So how long one looks is learned from
+ * whether there was something: more after a success, half after a failure, nothing after several,
+ * and then one try in every PROBE. It is never more than MOST_NS, and never done with one
+ * processor, where nobody could bring anything meanwhile. With more threads that want to run than
+ * processors it fails, and so ends by itself.
  *
- * There is a pause between two looks: who looks all the time takes the cache line away from who is to write there. Where
- * much comes at a time the pause is longer, so that the processors meet less often; where it is one piece, short. */
+ * There is a pause between two looks: who looks all the time takes the cache line away from who
+ * is to write there. Where much comes at a time the pause is longer, so that the processors meet
+ * less often; where it is one piece, short. */
 #include "config.h"
 
 #include <sched.h>

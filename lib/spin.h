@@ -8,7 +8,8 @@
 
 #include "clock.h"
 
-/* What has been learned in one place. All calls but ferry__spin_on() under one lock, or on one thread. */
+/* What has been learned in one place. All calls but ferry__spin_on() under one lock, or on one
+ * thread. */
 struct ferry__spin {
     int64_t ns;      /* as long as this; 0: it doesn't pay */
     unsigned asked;  /* since it was found not to pay */

@@ -16,9 +16,9 @@
  * raw or cold stack, else full.
  *
  * How many may be warm is learned, between two bounds. A stack that is wanted soon after it has
- * given its memory back should have kept it: there may be one more. Those that lay there all the time
- * while many others came and went aren't needed: half of them go. So where as many tasks come and go
- * all the time there are no system calls, and what a peak has left goes back.
+ * given its memory back should have kept it: there may be one more. Those that lay there all the
+ * time while many others came and went aren't needed: half of them go. So where as many tasks come
+ * and go all the time there are no system calls, and what a peak has left goes back.
  *
  * Larger stacks have a mapping and a slab record each; a few finished ones are kept.
  *

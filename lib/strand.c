@@ -1,15 +1,16 @@
 /* Strands: one job at a time (or `width`), in order, on the threads of a pool.
  *
- * A strand has `width` turns. A turn is either free or stands in the pool's line or is being run by a worker: it
- * is handed to the pool when there are more jobs than turns under way, takes one job when a worker gets to it, and
- * goes back to the end of the pool's line while jobs are left. So strands share a pool fairly, and a strand
- * with a thousand jobs takes no more than `width` places in front of others.
+ * A strand has `width` turns. A turn is either free or stands in the pool's line or is being run by
+ * a worker: it is handed to the pool when there are more jobs than turns under way, takes one job
+ * when a worker gets to it, and goes back to the end of the pool's line while jobs are left. So
+ * strands share a pool fairly, and a strand with a thousand jobs takes no more than `width` places
+ * in front of others.
  *
- * A job that waits for one that is queued behind it on its own strand, with all turns at work, runs it itself (help.c):
- * that one has no turn, and is counted as helped.
+ * A job that waits for one that is queued behind it on its own strand, with all turns at work, runs
+ * it itself (help.c): that one has no turn, and is counted as helped.
  *
- * All under the strand's lock, but for the links of turns that aren't free, which are the pool's. A turn that
- * isn't free holds a reference on the strand. */
+ * All under the strand's lock, but for the links of turns that aren't free, which are the
+ * pool's. A turn that isn't free holds a reference on the strand. */
 #include "config.h"
 
 #include <errno.h>
@@ -37,7 +38,8 @@ static void free_all(struct strand *s) {
     s->under_way = s->helped = 0;
 }
 
-int ferry_strand_new(ferry_executor **out, ferry_executor *pool, const ferry_executor_options *options) {
+int ferry_strand_new(ferry_executor **out, ferry_executor *pool,
+                     const ferry_executor_options *options) {
     *out = NULL;
     if (!pool && !(pool = ferry_executor_default()))
         return -ENOMEM;
@@ -135,7 +137,8 @@ struct ferry__job *ferry__strand_begin(struct ferry__work *turn) {
     ferry__unlock(&strand->lock);
     ferry__executor_after(strand, &after);
     FERRY__POINT(strand_began);
-    /* A close of the pool that hasn't seen this job among those that run has set the flag before. */
+    /* A close of the pool that hasn't seen this job among those that run has set the flag
+     * before. */
     if (job && __atomic_load_n(&((struct strand *)strand)->pool->cancelling, __ATOMIC_RELAXED)) {
         int none = FERRY__REQUEST_NONE;
         atomic_compare_exchange_strong(&job->request, &none, FERRY__REQUEST_CANCEL);
@@ -143,9 +146,9 @@ struct ferry__job *ferry__strand_begin(struct ferry__work *turn) {
     return job;
 }
 
-/* The job, if there was one, has come to its end; it is the caller's to finish, and counts as `delivering`. True: the
- * turn is to stand in the pool's line again. False: it is free, and its reference on the strand is the caller's.
- * No list of the pool holds it when this is called. */
+/* The job, if there was one, has come to its end; it is the caller's to finish, and counts as
+ * `delivering`. True: the turn is to stand in the pool's line again. False: it is free, and its
+ * reference on the strand is the caller's. No list of the pool holds it when this is called. */
 bool ferry__strand_end(struct ferry__work *turn, struct ferry__job *job) {
     ferry_executor *strand = turn->strand;
     struct strand *s = (struct strand *)strand;

@@ -375,7 +375,8 @@ ferry_future *ferry_spawn_on_with(ferry_loop *loop, ferry_fn fn, void *arg,
     if (rc == 0)
         return &task->future;
     if (rc != -ENOMEM) {
-        ferry_future *failed = ferry__future_fixed(rc, rc == FERRY_EFORKED ? &ferry__say_parents_loop : &say_closed);
+        ferry_future *failed =
+            ferry__future_fixed(rc, rc == FERRY_EFORKED ? &ferry__say_parents_loop : &say_closed);
         if (failed && task->arg_free)
             task->arg_free(arg);
         atomic_store(&task->future.read, true);

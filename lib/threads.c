@@ -1,20 +1,23 @@
 /* Pools: threads that are made when they are needed, and leave when they aren't.
  *
- * One lock guards the line, the threads' counts and the list of idle threads. Jobs come in by the door (executor.h),
- * which has a lock of its own; threads empty it into the line when they find that empty.
+ * One lock guards the line, the threads' counts and the list of idle threads. Jobs come in by the
+ * door (executor.h), which has a lock of its own; threads empty it into the line when they find
+ * that empty.
  *
- * Wake-ups are counted. A thread that was woken or made for a job and hasn't got to the line yet is "searching";
- * there is at most one. A submit wakes (or makes) one only when none is searching; the one that finds a job passes
- * the baton: if there is more in the line, it wakes the next. So a burst of submits costs one wake-up, and no job waits
- * while a thread that may run it is idle or may be made:
+ * Wake-ups are counted. A thread that was woken or made for a job and hasn't got to the line yet is
+ * "searching"; there is at most one. A submit wakes (or makes) one only when none is searching; the
+ * one that finds a job passes the baton: if there is more in the line, it wakes the next. So a
+ * burst of submits costs one wake-up, and no job waits while a thread that may run it is idle or
+ * may be made:
  *
  *     line not empty  =>  somebody searches, or all threads are busy and there are as many as may be
  *
- * holds whenever the lock is free. A busy thread looks at the line, and at the door, before it goes idle, under the same
- * lock.
+ * holds whenever the lock is free. A busy thread looks at the line, and at the door, before it goes
+ * idle, under the same lock.
  *
- * The same holds for the door, though who leaves a job there doesn't take that lock. `wanted` says that nobody searches,
- * spins or naps, and that somebody could be called. It is written under the lock, and read under the door's:
+ * The same holds for the door, though who leaves a job there doesn't take that lock. `wanted` says
+ * that nobody searches, spins or naps, and that somebody could be called. It is written under the
+ * lock, and read under the door's:
  *
  *     submitter                                thread, with the lock
  *     take the door's lock                     wanted = true
@@ -23,44 +26,47 @@
  *     drop it                                  drop it
  *     if it was true: take both locks, call
  *
- * Proof. The two sections of the door's lock come one after the other. If the submitter's is first, the thread finds the
- * job. If the thread's is first, all that it did before, and so the write of `wanted`, happened before the submitter's read.
- * What that reads is then true, or was written by a later holder of the lock. If false was written, somebody was
- * searching, or nobody was left to be called; in either case a thread will come to the lock once more, and when it leaves
- * nobody behind who searches it writes true again, and looks at the door after that, in its turn before or after the
- * submitter. So it is enough that nobody changes `wanted` from false to true without a look at the door behind it, which
- * settle() does, and ferry__executor_unlock() before it opens the door again. A `wanted` that is true for too long costs
- * the submitter the other lock, nothing else.
+ * Proof. The two sections of the door's lock come one after the other. If the submitter's is first,
+ * the thread finds the job. If the thread's is first, all that it did before, and so the write of
+ * `wanted`, happened before the submitter's read. What that reads is then true, or was written by a
+ * later holder of the lock. If false was written, somebody was searching, or nobody was left to be
+ * called; in either case a thread will come to the lock once more, and when it leaves nobody behind
+ * who searches it writes true again, and looks at the door after that, in its turn before or after
+ * the submitter. So it is enough that nobody changes `wanted` from false to true without a look at
+ * the door behind it, which settle() does, and ferry__executor_unlock() before it opens the door
+ * again. A `wanted` that is true for too long costs the submitter the other lock, nothing else.
  *
- * Who is idle doesn't sleep at once (idle.c): one looks at the door for a while (spinner), another one sleeps for a
- * moment only (napper). As long as there is one of these nobody is called by submitters and batons: each of them is done
- * after a bounded time, without a call, and settles then: so above, "somebody searches" includes them. When the last busy
- * thread becomes idle, a napper counts no more.
+ * Who is idle doesn't sleep at once (idle.c): one looks at the door for a while (spinner), another
+ * one sleeps for a moment only (napper). As long as there is one of these nobody is called by
+ * submitters and batons: each of them is done after a bounded time, without a call, and settles
+ * then: so above, "somebody searches" includes them. When the last busy thread becomes idle, a
+ * napper counts no more.
  *
- * A worker: SEARCHING -> BUSY <-> (line) -> IDLE -> SEARCHING ... -> gone. It takes the next job, or is idle, on the list,
- * before it delivers the result of the last one: who submits from there gets the same thread again. What comes
- * between taking a job and running it is short: when the end of a job may call out to the program (an arg_free, the log),
- * that comes first. The list is last in, first out, so that threads that aren't needed stay at its end, and leave after
- * idle_ms.
+ * A worker: SEARCHING -> BUSY <-> (line) -> IDLE -> SEARCHING ... -> gone. It takes the next job,
+ * or is idle, on the list, before it delivers the result of the last one: who submits from there
+ * gets the same thread again. What comes between taking a job and running it is short: when the end
+ * of a job may call out to the program (an arg_free, the log), that comes first. The list is last
+ * in, first out, so that threads that aren't needed stay at its end, and leave after idle_ms.
  *
- * A worker whose job waits for a handle doesn't use its place: the pool may have one thread more meanwhile
- * (blocked). Surplus threads leave when they come to the line. When the job awaits one that is still in the line, without
- * a bound in time, the worker runs that one itself instead.
+ * A worker whose job waits for a handle doesn't use its place: the pool may have one thread more
+ * meanwhile (blocked). Surplus threads leave when they come to the line. When the job awaits one
+ * that is still in the line, without a bound in time, the worker runs that one itself instead.
  *
- * A worker whose job was given up (lost) may never come back. The pool may have one thread more for each of them, as
- * many as replacements_max says; when they do come back, the surplus leaves. Who is both blocked and lost counts as
- * blocked.
+ * A worker whose job was given up (lost) may never come back. The pool may have one thread more for
+ * each of them, as many as replacements_max says; when they do come back, the surplus leaves. Who
+ * is both blocked and lost counts as blocked.
  *
- * A worker that decides to leave is counted as leaving, under the same lock, and looks at the line once more when it
- * is gone: so no two leave where one should.
+ * A worker that decides to leave is counted as leaving, under the same lock, and looks at the line
+ * once more when it is gone: so no two leave where one should.
  *
- * A job whose handle nobody holds any more is freed, by whoever runs it, while the worker still counts as busy: the
- * arg_free of its user may take its time.
+ * A job whose handle nobody holds any more is freed, by whoever runs it, while the worker still
+ * counts as busy: the arg_free of its user may take its time.
  *
- * When the system makes no thread there are fewer; only when there is none that could come to the line (all others
- * wait for handles, or are lost), the jobs in the line fail.
+ * When the system makes no thread there are fewer; only when there is none that could come to the
+ * line (all others wait for handles, or are lost), the jobs in the line fail.
  *
- * Threads are joined: each one that leaves joins the one that left before it, and ferry__pool_join() the last. */
+ * Threads are joined: each one that leaves joins the one that left before it, and
+ * ferry__pool_join() the last. */
 #include "config.h"
 
 #include <errno.h>
@@ -83,7 +89,8 @@ int ferry_executor_new(ferry_executor **out, const ferry_executor_options *optio
     if (rc < 0)
         return rc;
     if (options && options->threads_max < 1)
-        return (int)ferry_fail(-EINVAL, "executor '%s' with threads_max %d: at least one thread is needed",
+        return (int)ferry_fail(-EINVAL,
+                               "executor '%s' with threads_max %d: at least one thread is needed",
                                options->name ? options->name : "ferry", options->threads_max);
     struct ferry__threads *pool = ferry__calloc(1, sizeof *pool);
     if (!pool)
@@ -122,7 +129,8 @@ void ferry__pool_destroy(ferry_executor *executor) {
 
 void ferry__pool_forked(ferry_executor *executor) {
     struct ferry__threads *pool = ferry__threads_of(executor);
-    pool->threads = pool->leaving = pool->searching = pool->blocked = pool->lost = pool->helped = pool->busy = 0;
+    pool->threads = pool->leaving = pool->searching = pool->blocked = pool->lost = pool->helped =
+        pool->busy = 0;
     pool->idle = pool->napper = NULL;
     atomic_store(&pool->spinner, NULL);
     pool->turns = NULL;
@@ -173,7 +181,8 @@ void ferry__threads_settle(struct ferry__threads *pool, struct ferry__after *aft
 /* Makes sure that somebody searches, if there is something to find and somebody to do it. */
 void ferry__pool_rouse(ferry_executor *executor, struct ferry__after *after) {
     struct ferry__threads *pool = ferry__threads_of(executor);
-    if (pool->searching || !executor->first || after->wake || after->start || naps_while_others_work(pool))
+    if (pool->searching || !executor->first || after->wake || after->start ||
+        naps_while_others_work(pool))
         return;
     struct ferry__worker *w = pool->idle;
     if (w) {
@@ -357,9 +366,10 @@ static void prefetch(struct ferry__work *work) {
     ferry__prefetch_to_write(&job->inherited);
 }
 
-/* Counts the job that it has run as ended (NULL: none), and takes the first of the line; the baton is passed. Called with
- * the lock held, returns without. */
-static enum step look_locked(struct ferry__threads *pool, struct ferry__worker *w, struct ferry__job *ran, struct ferry__work **work) {
+/* Counts the job that it has run as ended (NULL: none), and takes the first of the line; the
+ * baton is passed. Called with the lock held, returns without. */
+static enum step look_locked(struct ferry__threads *pool, struct ferry__worker *w,
+                             struct ferry__job *ran, struct ferry__work **work) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
     if (ran) {
@@ -401,13 +411,15 @@ static enum step look_locked(struct ferry__threads *pool, struct ferry__worker *
     return step;
 }
 
-static enum step look(struct ferry__threads *pool, struct ferry__worker *w, struct ferry__job *ran, struct ferry__work **work) {
+static enum step look(struct ferry__threads *pool, struct ferry__worker *w, struct ferry__job *ran,
+                      struct ferry__work **work) {
     FERRY__POINT(worker_look);
     ferry__lock(&pool->base.lock);
     return look_locked(pool, w, ran, work);
 }
 
-/* After a job, under both locks. Whoever goes on with the line keeps others from being woken for it. */
+/* After a job, under both locks. Whoever goes on with the line keeps others from being woken for
+ * it. */
 static enum step go_on(struct ferry__threads *pool, struct ferry__worker *w) {
     pool->busy--;
     if (!pool->base.first)
@@ -419,8 +431,8 @@ static enum step go_on(struct ferry__threads *pool, struct ferry__worker *w) {
     return BUSY;
 }
 
-static enum step run_turn(struct ferry__threads *pool, struct ferry__worker *w, struct ferry__work *turn,
-                          struct ferry__thread *thread) {
+static enum step run_turn(struct ferry__threads *pool, struct ferry__worker *w,
+                          struct ferry__work *turn, struct ferry__thread *thread) {
     ferry_executor *executor = &pool->base, *strand = turn->strand;
     struct ferry__job_end end = {0, NULL};
     struct ferry__job *job = ferry__strand_begin(turn);
@@ -454,12 +466,14 @@ static enum step run_turn(struct ferry__threads *pool, struct ferry__worker *w, 
 
 /* Whether its end may call out to the program: the next job mustn't be taken before that. */
 static bool ends_loudly(const struct ferry__job *job, const struct ferry__job_end *end) {
-    return end->result < 0 || (!job->future.plain && ferry__job_options(job)->arg_free) || ferry__job_orphaned(job);
+    return end->result < 0 || (!job->future.plain && ferry__job_options(job)->arg_free) ||
+           ferry__job_orphaned(job);
 }
 
-/* Runs what was taken, and takes what is next. It is idle, if it will be, before the result is delivered. */
-static enum step run(struct ferry__threads *pool, struct ferry__worker *w, struct ferry__work **work,
-                     struct ferry__thread *thread) {
+/* Runs what was taken, and takes what is next. It is idle, if it will be, before the result is
+ * delivered. */
+static enum step run(struct ferry__threads *pool, struct ferry__worker *w,
+                     struct ferry__work **work, struct ferry__thread *thread) {
     ferry_executor *executor = &pool->base;
     if ((*work)->strand) {
         enum step step = run_turn(pool, w, *work, thread);
@@ -543,7 +557,8 @@ static void *worker(void *arg) {
         enum ferry__waking waking = ferry__idle_wait(pool, &w, thread);
         if (waking == IS_BORED)
             break;
-        step = waking == HAS_FOUND ? look_locked(pool, &w, NULL, &work) : look(pool, &w, NULL, &work);
+        step =
+            waking == HAS_FOUND ? look_locked(pool, &w, NULL, &work) : look(pool, &w, NULL, &work);
     }
     thread->worker = NULL;
     ferry__job_no_client(thread);
@@ -551,8 +566,8 @@ static void *worker(void *arg) {
     return NULL;
 }
 
-/* A thread couldn't be made. If there are others that may come to the line, they do the work; else what is in it
- * fails, and who waits for a place as well. */
+/* A thread couldn't be made. If there are others that may come to the line, they do the work;
+ * else what is in it fails, and who waits for a place as well. */
 static void fail_line(struct ferry__threads *pool) {
     ferry_executor *executor = &pool->base;
     struct ferry__after after = {0};
@@ -617,7 +632,8 @@ void ferry__pool_start(ferry_executor *executor) {
     }
     if (rc == 0)
         return;
-    ferry__log(FERRY_LOG_WARNING, "executor '%s': a thread couldn't be made: %s", executor->name, strerror(rc));
+    ferry__log(FERRY_LOG_WARNING, "executor '%s': a thread couldn't be made: %s", executor->name,
+               strerror(rc));
     fail_line(pool);
     ferry__executor_unref(executor);
 }

@@ -72,19 +72,22 @@ static inline bool ferry__threads_line(ferry_executor *executor) {
     return executor->first != NULL;
 }
 
-/* threads.c. Before the lock is dropped where it was taken alone: finds whom to call, and lets submitters know whether they
- * are to call somebody. */
+/* threads.c. Before the lock is dropped where it was taken alone: finds whom to call, and lets
+ * submitters know whether they are to call somebody. */
 void ferry__threads_settle(struct ferry__threads *pool, struct ferry__after *after);
 
 /* idle.c. Onto the list of idle threads, and off it. Under the lock. */
 void ferry__idle_add(struct ferry__threads *pool, struct ferry__worker *w);
 void ferry__idle_remove(struct ferry__threads *pool, struct ferry__worker *w);
 enum ferry__waking { WAS_CALLED, HAS_FOUND, IS_BORED }; /* HAS_FOUND: with the lock held */
-/* Waits until the worker, which is on the list, is called, finds something itself, or has been idle for idle_ms: then it
- * is counted as leaving. No lock. */
-enum ferry__waking ferry__idle_wait(struct ferry__threads *pool, struct ferry__worker *w, struct ferry__thread *thread);
+/* Waits until the worker, which is on the list, is called, finds something itself, or has been
+ * idle for idle_ms: then it is counted as leaving. No lock. */
+enum ferry__waking ferry__idle_wait(struct ferry__threads *pool, struct ferry__worker *w,
+                                    struct ferry__thread *thread);
 
-/* help.c. A job of this worker's has ended. If it was given up, its thread is back. Under the lock. */
-void ferry__worker_found(struct ferry__threads *pool, struct ferry__worker *w, const struct ferry__job *job);
+/* help.c. A job of this worker's has ended. If it was given up, its thread is back. Under the
+ * lock. */
+void ferry__worker_found(struct ferry__threads *pool, struct ferry__worker *w,
+                         const struct ferry__job *job);
 
 #endif

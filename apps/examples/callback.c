@@ -1,7 +1,8 @@
 /* Inside a plain libevent program: no task, no change to its main loop.
  *
- * The program has its own event_base and its own timer. Blocking calls go to threads, and their results come
- * back as callbacks on the loop. The base ends by itself when nothing is outstanding any more. */
+ * The program has its own event_base and its own timer. Blocking calls go to threads, and their
+ * results come back as callbacks on the loop. The base ends by itself when nothing is
+ * outstanding any more. */
 #include <ferry.h>
 
 #include <event2/event.h>

@@ -1,7 +1,8 @@
 /* Structured concurrency: whatever is started in a group has ended when the group is closed.
  *
- * Four downloads, tasks and a job mixed. One fails: the others are cancelled, get to clean up, and the group
- * returns only when all have ended. Every error that happened is there, with the name of who failed. */
+ * Four downloads, tasks and a job mixed. One fails: the others are cancelled, get to clean up,
+ * and the group returns only when all have ended. Every error that happened is there, with the
+ * name of who failed. */
 #include <ferry.h>
 
 #include <errno.h>

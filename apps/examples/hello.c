@@ -1,7 +1,8 @@
 /* Three blocking calls at once, under one deadline.
  *
- * getaddrinfo, stat and sleep all block. As jobs they run on threads, at the same time, and the task that awaits
- * them reads like the straight-line code that it replaces. What isn't done after two seconds is cancelled. */
+ * getaddrinfo, stat and sleep all block. As jobs they run on threads, at the same time, and the
+ * task that awaits them reads like the straight-line code that it replaces. What isn't done
+ * after two seconds is cancelled. */
 #include <ferry.h>
 
 #include <netdb.h>
@@ -24,7 +25,8 @@ static int64_t resolve(void *arg) {
 
 static int64_t size_of(void *arg) {
     struct stat st;
-    return stat(arg, &st) == 0 ? (int64_t)st.st_size : ferry_fail(-1, "cannot look at '%s'", (const char *)arg);
+    return stat(arg, &st) == 0 ? (int64_t)st.st_size
+                               : ferry_fail(-1, "cannot look at '%s'", (const char *)arg);
 }
 
 static int64_t legacy(void *arg) {
@@ -50,8 +52,8 @@ static int64_t hello(void *arg) {
         fprintf(stderr, "hello: %s\n", ferry_errmsg());
         return rc;
     }
-    printf("localhost has %lld addresses, /etc/passwd %lld bytes, the answer is %lld\n", (long long)a,
-           (long long)b, (long long)c);
+    printf("localhost has %lld addresses, /etc/passwd %lld bytes, the answer is %lld\n",
+           (long long)a, (long long)b, (long long)c);
     return 0;
 }
 

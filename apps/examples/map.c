@@ -1,7 +1,8 @@
 /* A function over many items, eight at a time, and the results in the order of the items.
  *
- * The items come from a function here, one after the other: there could be millions of them, and no more than `ahead` exist
- * at a time. The slow ones don't hold up those behind them, but each result comes at its place; an error, too. */
+ * The items come from a function here, one after the other: there could be millions of them, and
+ * no more than `ahead` exist at a time. The slow ones don't hold up those behind them, but each
+ * result comes at its place; an error, too. */
 #include <ferry.h>
 
 #include <errno.h>
@@ -44,7 +45,8 @@ static int64_t run(void *arg) {
     (void)arg;
     struct made made = {.last = 100};
     ferry_source source = {.next = make_item, .arg = &made};
-    ferry_map_options options = {.name = "square", .concurrency = 8, .ahead = 16, .item_free = free};
+    ferry_map_options options = {
+        .name = "square", .concurrency = 8, .ahead = 16, .item_free = free};
     ferry_stream *squares = ferry_map_submit(NULL, square, &source, &options);
     void *item;
     int64_t rc, sum = 0;

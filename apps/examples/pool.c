@@ -1,8 +1,8 @@
 /* A pool of connections: eight tasks share three, made by a library that blocks.
  *
- * The pool opens and closes them as jobs, so that no task stops the loop. Whoever comes when all are
- * lent waits in turn; one that turns out to be broken is destroyed, and the next task gets a new
- * one; an acquire that waits for too long says who has them all. */
+ * The pool opens and closes them as jobs, so that no task stops the loop. Whoever comes when all
+ * are lent waits in turn; one that turns out to be broken is destroyed, and the next task gets a
+ * new one; an acquire that waits for too long says who has them all. */
 #include <ferry.h>
 
 #include <stdio.h>

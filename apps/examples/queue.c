@@ -1,7 +1,7 @@
 /* A pipeline with backpressure: a blocking producer on a thread, two tasks that consume.
  *
- * The queue holds eight lines. When the tasks are slow the thread waits, and the other way round; closing the queue
- * ends the consumers when it is empty. */
+ * The queue holds eight lines. When the tasks are slow the thread waits, and the other way
+ * round; closing the queue ends the consumers when it is empty. */
 #include <ferry.h>
 
 #include <stdio.h>
@@ -49,11 +49,13 @@ static int64_t count(void *arg) { /* a task */
 
 static int64_t pipeline(void *arg) {
     (void)arg;
-    ferry_queue *lines = ferry_queue_new(8, &(ferry_queue_options){.name = "lines", .item_free = free});
+    ferry_queue *lines =
+        ferry_queue_new(8, &(ferry_queue_options){.name = "lines", .item_free = free});
     if (!lines)
         return -1;
     struct count a = {.lines = lines}, b = {.lines = lines};
-    ferry_future *all[] = {ferry_submit(NULL, read_lines, lines), ferry_spawn(count, &a), ferry_spawn(count, &b)};
+    ferry_future *all[] = {ferry_submit(NULL, read_lines, lines), ferry_spawn(count, &a),
+                           ferry_spawn(count, &b)};
     int64_t results[3];
     int64_t rc = ferry_gather(all, 3, results, 0);
     if (rc < 0)

@@ -1,7 +1,8 @@
 /* A file line by line: a job reads, with blocking calls; a task takes one line after the other.
  *
- * The reader is never more than eight lines ahead. It is told to stop when the task has seen enough, and has ended,
- * with its file closed, when ferry_stream_close() returns. An error of the reader comes after the lines before it. */
+ * The reader is never more than eight lines ahead. It is told to stop when the task has seen
+ * enough, and has ended, with its file closed, when ferry_stream_close() returns. An error of
+ * the reader comes after the lines before it. */
 #include <ferry.h>
 
 #include <errno.h>

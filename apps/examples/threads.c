@@ -1,7 +1,7 @@
 /* Threads and tasks together: a thread awaits a task, and both use one mutex.
  *
- * A program that is full of threads already can start a loop in one of them and hand work to it. The handle is the
- * same on both sides: ferry_await() suspends a task and blocks a thread. */
+ * A program that is full of threads already can start a loop in one of them and hand work to it.
+ * The handle is the same on both sides: ferry_await() suspends a task and blocks a thread. */
 #include <ferry.h>
 
 #include <pthread.h>

@@ -1,8 +1,9 @@
 /* Time-outs, shields, and a call that doesn't listen.
  *
- * A scope with a deadline covers everything that waits inside it. Clean-up that must still wait gets a shield, with
- * a bound of its own. A blocking call that can't be interrupted is waited for, or, when it was started so, given up:
- * its thread is lost until it returns, but the program goes on. */
+ * A scope with a deadline covers everything that waits inside it. Clean-up that must still wait
+ * gets a shield, with a bound of its own. A blocking call that can't be interrupted is waited
+ * for, or, when it was started so, given up: its thread is lost until it returns, but the
+ * program goes on. */
 #include <ferry.h>
 
 #include <errno.h>

@@ -28,8 +28,9 @@
 
 FERRY_BEGIN_DECLS
 
-/* A function that a task or a job runs. A result >= 0 is a success; < 0 is an error code: -errno, one
- * of enum ferry_errno, or a bridge's own. Details for people are added with ferry_fail(). */
+/* A function that a task or a job runs. A result >= 0 is a success; < 0 is an error code:
+ * -errno, one of enum ferry_errno, or a bridge's own. Details for people are added with
+ * ferry_fail(). */
 typedef int64_t (*ferry_fn)(void *arg);
 
 typedef struct ferry_future ferry_future;     /* a handle: see future.h */
@@ -39,7 +40,8 @@ typedef struct ferry_scope ferry_scope;       /* see scope.h */
 typedef struct ferry_group ferry_group;       /* see group.h */
 typedef struct ferry_limiter ferry_limiter;   /* see limiter.h */
 
-/* Time-outs are relative, in milliseconds. A negative one has expired already; "for ever" is this. */
+/* Time-outs are relative, in milliseconds. A negative one has expired already; "for ever" is
+ * this. */
 #define FERRY_FOREVER INT64_MAX
 
 /* The version that a program was compiled with, and the one that it runs with. */

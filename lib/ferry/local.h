@@ -18,13 +18,15 @@ typedef struct ferry_local {
 } ferry_local;
 #define FERRY_LOCAL_INIT FERRY_ZERO
 
-/* Gives the key a value in the current task, job or thread, and in every task and job that it starts from now on; what
- * was started before keeps the value that it inherited. `value_free` (may be NULL) is called once, when the last one
- * that has the value has ended or has set another one, on whichever thread that happens; it must not wait.
- * Returns 0, or -ENOMEM: nothing was changed, and the value is still the caller's. Never suspends. */
+/* Gives the key a value in the current task, job or thread, and in every task and job that it
+ * starts from now on; what was started before keeps the value that it inherited. `value_free`
+ * (may be NULL) is called once, when the last one that has the value has ended or has set
+ * another one, on whichever thread that happens; it must not wait. Returns 0, or -ENOMEM:
+ * nothing was changed, and the value is still the caller's. Never suspends. */
 FERRY_API int ferry_local_set(ferry_local *key, void *value, void (*value_free)(void *value));
 
-/* The value here; NULL when there is none. It is valid as long as the caller neither ends nor sets another. */
+/* The value here; NULL when there is none. It is valid as long as the caller neither ends nor
+ * sets another. */
 FERRY_API void *ferry_local_get(const ferry_local *key);
 
 FERRY_END_DECLS

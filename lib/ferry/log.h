@@ -15,9 +15,10 @@ enum ferry_log_level {
 
 typedef void (*ferry_log_fn)(int level, const char *message, void *arg);
 
-/* Sets who gets the library's messages; NULL: standard error, warnings and errors only. The function may
- * be called from any thread, several at once, and must not call back into Ferry's waiting functions.
- * `message` is one line without a newline and is valid during the call only. Any thread; never blocks. */
+/* Sets who gets the library's messages; NULL: standard error, warnings and errors only. The
+ * function may be called from any thread, several at once, and must not call back into Ferry's
+ * waiting functions. `message` is one line without a newline and is valid during the call only.
+ * Any thread; never blocks. */
 FERRY_API void ferry_log_set(ferry_log_fn fn, void *arg);
 
 FERRY_END_DECLS

@@ -52,11 +52,11 @@ typedef struct ferry_map_options {
     void *reserved[6]; /* zero */
 } ferry_map_options;
 
-/* A stream of fn(item)'s results, in the order of the items, whatever order they end in; fn runs
- * as jobs on a pool (NULL: the loop's own, or the process's), or as tasks of the current loop. Items
- * are taken from the source, in order, by the calls for results (the first one is ferry_stream_next()
- * or ferry_stream_start()), never more than `ahead` of what was asked for. Jobs inherit the scope in
- * which the map is made.
+/* A stream of fn(item)'s results, in the order of the items, whatever order they end in; fn runs as
+ * jobs on a pool (NULL: the loop's own, or the process's), or as tasks of the current loop. Items
+ * are taken from the source, in order, by the calls for results (the first one is
+ * ferry_stream_next() or ferry_stream_start()), never more than `ahead` of what was asked for. Jobs
+ * inherit the scope in which the map is made.
  *
  * ferry_stream_next() gives what fn returned (>= 0), with *item the item that it was called for.
  * An error of fn comes at its place: the error is returned, with its detail in ferry_errmsg() and
@@ -69,8 +69,9 @@ typedef struct ferry_map_options {
  * One caller at a time (but for ferry_stream_stop()).
  *
  * Returns NULL, with the source still the caller's and errno EINVAL (no function, a negative
- * concurrency, `ahead` above SIZE_MAX / 64, unknown flags, not exactly one source; no loop here for tasks; an executor that
- * isn't a pool) or ENOMEM. `options` may be NULL. Any thread; never waits. */
+ * concurrency, `ahead` above SIZE_MAX / 64, unknown flags, not exactly one source; no loop here
+ * for tasks; an executor that isn't a pool) or ENOMEM. `options` may be NULL. Any thread; never
+ * waits. */
 FERRY_API ferry_stream *ferry_map_submit(ferry_executor *pool, ferry_fn fn,
                                          const ferry_source *source,
                                          const ferry_map_options *options);

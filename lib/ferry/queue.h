@@ -34,9 +34,10 @@ typedef struct ferry_queue_options {
     void *reserved[2]; /* zero */
 } ferry_queue_options;
 
-/* A queue of up to `capacity` items. NULL with errno EINVAL (capacity 0 or above SIZE_MAX / 64, an
- * unknown order, priority without compare, bytes_max without item_size) or ENOMEM. `options` may be NULL. Memory for up to 4,096
- * items is taken here; for more when they come. Any thread; never waits. */
+/* A queue of up to `capacity` items. NULL with errno EINVAL (capacity 0 or above SIZE_MAX / 64,
+ * an unknown order, priority without compare, bytes_max without item_size) or ENOMEM. `options`
+ * may be NULL. Memory for up to 4,096 items is taken here; for more when they come. Any thread;
+ * never waits. */
 FERRY_API ferry_queue *ferry_queue_new(size_t capacity, const ferry_queue_options *options);
 
 /* Frees it; items in it are discarded (item_free, on the calling thread). -EBUSY, nothing freed,
@@ -45,11 +46,12 @@ FERRY_API ferry_queue *ferry_queue_new(size_t capacity, const ferry_queue_option
 FERRY_API int ferry_queue_free(ferry_queue *queue);
 
 /* Puts an item (any pointer, NULL too); waits while the queue is full, by items or by bytes, and
- * while others wait to put: first come, first served, also when a smaller item would fit. (When a
- * big one at the head gives up, those behind it get their turn at once.) Returns 0; FERRY_ECLOSED;
- * -ECANCELED; -ETIMEDOUT; -EDEADLK on a loop's own thread outside a task when it would have to
- * wait; -ENOMEM when memory for more than 4,096 items, or for the record that a thread's first call
- * makes, is short. After an error the item is still the caller's. Suspends or blocks. Any thread. */
+ * while others wait to put: first come, first served, also when a smaller item would fit. (When
+ * a big one at the head gives up, those behind it get their turn at once.) Returns 0;
+ * FERRY_ECLOSED; -ECANCELED; -ETIMEDOUT; -EDEADLK on a loop's own thread outside a task when it
+ * would have to wait; -ENOMEM when memory for more than 4,096 items, or for the record that a
+ * thread's first call makes, is short. After an error the item is still the caller's. Suspends
+ * or blocks. Any thread. */
 FERRY_API int ferry_queue_put(ferry_queue *queue, void *item);
 FERRY_API int ferry_queue_put_for(ferry_queue *queue, void *item, int64_t ms);
 FERRY_API int ferry_queue_try_put(ferry_queue *queue, void *item); /* or -EAGAIN: never waits */

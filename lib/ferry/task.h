@@ -15,10 +15,10 @@ typedef struct ferry_task_options {
     void *reserved[4];           /* zero */
 } ferry_task_options;
 
-/* Starts fn(arg) as a task of the current loop: of the task, callback or job that calls. It never switches:
- * the first step runs later, in the order of the spawns. Returns a handle, NULL only when out of memory
- * (arg_free isn't called then). The handle is done with -EINVAL when there is no current loop, and with
- * FERRY_ECLOSED when the loop was shut down. Never blocks. */
+/* Starts fn(arg) as a task of the current loop: of the task, callback or job that calls. It
+ * never switches: the first step runs later, in the order of the spawns. Returns a handle, NULL
+ * only when out of memory (arg_free isn't called then). The handle is done with -EINVAL when
+ * there is no current loop, and with FERRY_ECLOSED when the loop was shut down. Never blocks. */
 FERRY_API ferry_future *ferry_spawn(ferry_fn fn, void *arg);
 FERRY_API ferry_future *ferry_spawn_with(ferry_fn fn, void *arg, const ferry_task_options *options);
 
@@ -27,12 +27,13 @@ FERRY_API ferry_future *ferry_spawn_on(ferry_loop *loop, ferry_fn fn, void *arg)
 FERRY_API ferry_future *ferry_spawn_on_with(ferry_loop *loop, ferry_fn fn, void *arg,
                                             const ferry_task_options *options);
 
-/* Lets others run: a task goes to the end of the ready line; a thread calls sched_yield(). Returns 0, or
- * -ECANCELED in a cancelled scope; -EDEADLK on a loop's own thread outside a task. */
+/* Lets others run: a task goes to the end of the ready line; a thread calls sched_yield().
+ * Returns 0, or -ECANCELED in a cancelled scope; -EDEADLK on a loop's own thread outside a task. */
 FERRY_API int ferry_yield(void);
 
-/* Sleeps for `ms` milliseconds, never less (FERRY_FOREVER: until cancelled; <= 0: like ferry_yield()).
- * Returns 0, -ECANCELED, or -EDEADLK on a loop's own thread outside a task. Any thread. */
+/* Sleeps for `ms` milliseconds, never less (FERRY_FOREVER: until cancelled; <= 0: like
+ * ferry_yield()). Returns 0, -ECANCELED, or -EDEADLK on a loop's own thread outside a task. Any
+ * thread. */
 FERRY_API int ferry_sleep(int64_t ms);
 
 /* The handle of the running task or job, borrowed; NULL in a plain thread or callback. */

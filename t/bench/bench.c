@@ -288,9 +288,9 @@ static void complain(const bench_case *what, const char *side, const char *why) 
     bench.failed = true;
 }
 
-/* A peer that hangs has no figure in that round, and is named. It is no error of Ferry's: libraries
- * and baselines that wait on a condition variable can hang where pthread_cond_signal loses a wake-up
- * (glibc before 2.41: bug 25847). */
+/* A peer that hangs has no figure in that round, and is named. It is no error of Ferry's:
+ * libraries and baselines that wait on a condition variable can hang where pthread_cond_signal
+ * loses a wake-up (glibc before 2.41: bug 25847). */
 static void peer_hung(const bench_case *what, const char *side) {
     char name[160];
     snprintf(name, sizeof name, "%s (%s%s), a round", side, what->name,

@@ -400,7 +400,8 @@ static void a_cancelled_load_gives_nothing(void **state) {
     }
 }
 
-/* With an allocator of the program's own Ferry keeps no records for the next time: each one is asked for. */
+/* With an allocator of the program's own Ferry keeps no records for the next time: each one is
+ * asked for. */
 static void *plain_malloc(size_t size) {
     return malloc(size);
 }

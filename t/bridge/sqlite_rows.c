@@ -125,7 +125,8 @@ static void found_rows_do_not_wait_for_one_that_is_hard_to_find(void **state) {
     in_both_worlds(waits_for_a_hard_row);
 }
 
-/* The bridge's clock, by which rows age, is the test's: the program is linked with --wrap for it. */
+/* The bridge's clock, by which rows age, is the test's: the program is linked with --wrap for
+ * it. */
 int64_t __real_ferry__sqlite_now_coarse(void);
 int64_t __wrap_ferry__sqlite_now_coarse(void);
 

@@ -1,4 +1,5 @@
-/* Jobs that are given up: when, what becomes of their arguments, and of their threads. (Threads in their place: hung.c.) */
+/* Jobs that are given up: when, what becomes of their arguments, and of their threads. (Threads
+ * in their place: hung.c.) */
 #include "config.h"
 
 #include <errno.h>
@@ -124,13 +125,15 @@ static void open_go(void *arg) {
 static void a_job_that_listens_in_time_is_not_given_up(void **state) {
     (void)state;
     ferry_executor *pool = make_pool(1, NULL);
-    static const int64_t results[] = {11, -EIO, -ECANCELED}, wanted[] = {11, -EIO, FERRY_EJOBCANCELED};
+    static const int64_t results[] = {11, -EIO, -ECANCELED},
+                         wanted[] = {11, -EIO, FERRY_EJOBCANCELED};
     for (int i = 0; i < 3; i++) {
         struct patient p = {GATE_INIT, GATE_INIT, results[i]};
         gate_open(&p.begun);
-        ferry_future *job = ferry_submit_with(
-            pool, listen_late, &p,
-            &(ferry_job_options){.policy = FERRY_JOB_ABANDON, .grace_ms = 3600000, .interrupt = open_go});
+        ferry_future *job = ferry_submit_with(pool, listen_late, &p,
+                                              &(ferry_job_options){.policy = FERRY_JOB_ABANDON,
+                                                                   .grace_ms = 3600000,
+                                                                   .interrupt = open_go});
         gate_wait_arrivals(&p.begun, 1);
         assert_int_equal(ferry_cancel(job), FERRY_CANCEL_ASKED);
         assert_int_equal(ferry_await(job), wanted[i]);
@@ -141,7 +144,8 @@ static void a_job_that_listens_in_time_is_not_given_up(void **state) {
 
 static void a_job_is_given_up_when_its_grace_is_over(void **state) {
     (void)state;
-    ferry_executor *pool = make_pool(2, NULL), *strand = make_strand(pool, 1), *both[] = {pool, strand};
+    ferry_executor *pool = make_pool(2, NULL), *strand = make_strand(pool, 1),
+                   *both[] = {pool, strand};
     for (int i = 0; i < 2; i++) {
         struct given_up u = {.g = GATE_INIT};
         struct kept_log log;
@@ -185,9 +189,10 @@ static void the_grace_and_the_end_race(void **state) {
     keep_log(&log, FERRY_LOG_WARNING, "");
     int rounds = support_slow() ? 30 : 200;
     for (int i = 0; i < rounds; i++) {
-        ferry_future *job = ferry_submit_with(
-            pool, end_soon, &frees,
-            &(ferry_job_options){.policy = FERRY_JOB_ABANDON, .grace_ms = i % 2, .arg_free = count_free});
+        ferry_future *job = ferry_submit_with(pool, end_soon, &frees,
+                                              &(ferry_job_options){.policy = FERRY_JOB_ABANDON,
+                                                                   .grace_ms = i % 2,
+                                                                   .arg_free = count_free});
         while (stats_of(pool).running == 0)
             sched_yield();
         ferry_cancel(job);
@@ -203,10 +208,12 @@ static void the_grace_and_the_end_race(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("THR-04 an abandoned job keeps its thread until it ends", an_abandoned_job_keeps_its_thread),
+        CASE("THR-04 an abandoned job keeps its thread until it ends",
+             an_abandoned_job_keeps_its_thread),
         CASE("without a loop the worker frees the argument of an abandoned job",
              without_a_loop_the_worker_cleans_up),
-        CASE("a job that listens within its grace isn't given up", a_job_that_listens_in_time_is_not_given_up),
+        CASE("a job that listens within its grace isn't given up",
+             a_job_that_listens_in_time_is_not_given_up),
         CASE("a job is given up when its grace is over", a_job_is_given_up_when_its_grace_is_over),
         CASE("the grace and the end of the job race", the_grace_and_the_end_race),
     };

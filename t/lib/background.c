@@ -277,7 +277,8 @@ TASK_TEST(bounded) {
     return 0;
 }
 
-/* The executor's queue is full, and its user has given it back: the caller doesn't wait for that. */
+/* The executor's queue is full, and its user has given it back: the caller doesn't wait for
+ * that. */
 TASK_TEST(behind_a_full_queue) {
     saturation s;
     bool ran[3] = {false};

@@ -1,4 +1,5 @@
-/* Records that are kept for the next time: where they come from, and that there is a bound to them. */
+/* Records that are kept for the next time: where they come from, and that there is a bound to
+ * them. */
 #include "config.h"
 
 #include <pthread.h>
@@ -59,7 +60,8 @@ static void latest_first(void **state) {
     keep_no_more(cache);
 }
 
-/* What one thread takes and another gives back, more often than all bounds together allow to keep. */
+/* What one thread takes and another gives back, more often than all bounds together allow to
+ * keep. */
 static void *gives_back(void *arg) {
     struct ferry__cache *cache = &ferry__thread_self()->cache;
     cache->most = BATCH;
@@ -228,7 +230,8 @@ int main(void) {
         CASE("large records aren't kept", large_ones_are_not_kept),
         CASE("out of memory", out_of_memory),
         CASE("a child of fork() finds the depot free", forked),
-        CASE("with an allocator of the program's own nothing is kept", nothing_is_kept_with_an_own_allocator),
+        CASE("with an allocator of the program's own nothing is kept",
+             nothing_is_kept_with_an_own_allocator),
     };
     return SUPPORT_RUN(tests);
 }

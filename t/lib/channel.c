@@ -178,7 +178,8 @@ TASK_TEST(cancelled_receiver) {
     return 0;
 }
 
-/* In a cancelled scope nothing happens, although the peer is ready. `send_first`: the peer sends. */
+/* In a cancelled scope nothing happens, although the peer is ready. `send_first`: the peer
+ * sends. */
 static void check_cancelled_at_entry(ferry_channel *channel) {
     ferry_scope scope = FERRY_SCOPE_INIT;
     void *item = ITEM(-1);

@@ -1,8 +1,9 @@
-/* Clocks that jump: CLOCK_MONOTONIC far ahead, as after a machine was suspended, and CLOCK_REALTIME back, which nothing
- * may rest on.
+/* Clocks that jump: CLOCK_MONOTONIC far ahead, as after a machine was suspended, and CLOCK_REALTIME
+ * back, which nothing may rest on.
  *
- * The program is linked with --wrap for clock_gettime and evutil_gettimeofday, whose answers are shifted here, and for
- * ferry__futex_wait, since the kernel's clock isn't. libevent's own timers, which are relative, go by the true clock. */
+ * The program is linked with --wrap for clock_gettime and evutil_gettimeofday, whose answers are
+ * shifted here, and for ferry__futex_wait, since the kernel's clock isn't. libevent's own
+ * timers, which are relative, go by the true clock. */
 #include "config.h"
 
 #include <errno.h>
@@ -125,7 +126,8 @@ TASK_TEST(all_that_is_due) {
     CHECK_INT(ferry_post(ferry_loop_current(), note_post, NULL), 0);
     while (woken.n < SLEEPERS)
         CHECK_INT(ferry_yield(), 0);
-    /* In the order of their times; one call each; and who hands something in isn't kept waiting for all of them. */
+    /* In the order of their times; one call each; and who hands something in isn't kept waiting
+     * for all of them. */
     for (int i = 1; i < SLEEPERS; i++)
         CHECK(woken.order[i - 1] / 3 <= woken.order[i] / 3);
     CHECK_INT(woken.posts, 1);
@@ -193,7 +195,8 @@ TASK_TEST(time_outs_are_over) {
     static const struct {
         ferry_fn fn;
         int64_t rc;
-    } all[] = {{in_a_scope, 0}, {at_a_queue, -ETIMEDOUT}, {at_a_semaphore, 0}, {at_a_handle, -ETIMEDOUT}};
+    } all[] = {
+        {in_a_scope, 0}, {at_a_queue, -ETIMEDOUT}, {at_a_semaphore, 0}, {at_a_handle, -ETIMEDOUT}};
     ferry_future *tasks[4];
     for (int i = 0; i < 4; i++) {
         tasks[i] = ferry_spawn(all[i].fn, &w);
@@ -284,8 +287,10 @@ static void the_time_of_day_does_not_matter(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("SCP-27 the clock jumps a day ahead: all that is due, in order, once", all_that_is_due),
-        CASE("SCP-09 the clock jumps a day ahead: time-outs are over, grants are kept", time_outs_are_over),
+        CASE("SCP-27 the clock jumps a day ahead: all that is due, in order, once",
+             all_that_is_due),
+        CASE("SCP-09 the clock jumps a day ahead: time-outs are over, grants are kept",
+             time_outs_are_over),
         CASE("the clock jumps a day ahead: pools and the service thread", pools_and_the_service),
         CASE("the time of day is set back: nothing rests on it", the_time_of_day_does_not_matter),
     };

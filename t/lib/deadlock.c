@@ -26,8 +26,9 @@ size_t __wrap_ferry__signals_awaited(void);
 int __real_event_base_loop(struct event_base *base, int flags);
 int __wrap_event_base_loop(struct event_base *base, int flags);
 
-/* What the loop does, also for a child of the test: how often it looked whether there is somebody who could help, how often
- * it went to sleep without an end or until the next look, and whether it was such a look the last time. */
+/* What the loop does, also for a child of the test: how often it looked whether there is
+ * somebody who could help, how often it went to sleep without an end or until the next look, and
+ * whether it was such a look the last time. */
 static struct {
     _Atomic int looks, sleeps, to_look;
 } *loop_seen;
@@ -401,7 +402,8 @@ static void another_loop_helps(void **state) {
 #define LOGGED(text, function) CASE_WITH(text, function, listen_to_log, stop_listening)
 
 int main(void) {
-    loop_seen = mmap(NULL, sizeof *loop_seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    loop_seen =
+        mmap(NULL, sizeof *loop_seen, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (loop_seen == MAP_FAILED)
         return 99;
     static const struct CMUnitTest tests[] = {

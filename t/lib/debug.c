@@ -13,7 +13,8 @@
 
 static char heard[16384];
 
-/* Runs fn in a process of its own, with FERRY_DEBUG as given; what it says on standard error is in `heard`. */
+/* Runs fn in a process of its own, with FERRY_DEBUG as given; what it says on standard error is
+ * in `heard`. */
 static int in_a_process(ferry_fn fn, const char *debug) {
     int fd[2];
     assert_int_equal(pipe(fd), 0);
@@ -32,7 +33,8 @@ static int in_a_process(ferry_fn fn, const char *debug) {
     }
     close(fd[1]);
     size_t n = 0;
-    for (ssize_t got; n < sizeof heard - 1 && (got = read(fd[0], heard + n, sizeof heard - 1 - n)) > 0;)
+    for (ssize_t got;
+         n < sizeof heard - 1 && (got = read(fd[0], heard + n, sizeof heard - 1 - n)) > 0;)
         n += (size_t)got;
     heard[n] = 0;
     close(fd[0]);
@@ -63,7 +65,8 @@ static int64_t loses_none(void *arg) {
 static void a_lost_handle_is_named(void **state) {
     (void)state;
     assert_int_equal(in_a_process(loses_a_handle, "1"), 0);
-    const char *said = strstr(heard, "the handle of 'forgotten' (ended) was neither awaited nor detached");
+    const char *said =
+        strstr(heard, "the handle of 'forgotten' (ended) was neither awaited nor detached");
     assert_non_null(said);
     assert_null(strstr(said + strlen("the handle of 'forgotten'"), "'forgotten'"));
 }
@@ -84,7 +87,8 @@ static void nothing_is_kept_without_it(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("a handle that was neither awaited nor detached is named, once", a_lost_handle_is_named),
+        CASE("a handle that was neither awaited nor detached is named, once",
+             a_lost_handle_is_named),
         CASE("handles that were taken aren't", what_was_taken_is_not),
         CASE("without FERRY_DEBUG nothing is said", nothing_is_kept_without_it),
     };

@@ -340,10 +340,12 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("deferred calls come last in, first out, when their scope is closed", last_in_first_out),
+        CASE("deferred calls come last in, first out, when their scope is closed",
+             last_in_first_out),
         CASE("they may wait in a scope that is cancelled", it_may_wait_in_a_cancelled_scope),
         CASE("but not for ever", it_is_bounded),
-        CASE("without a scope: when the task or job ends", without_a_scope_at_the_end_of_the_task_or_job),
+        CASE("without a scope: when the task or job ends",
+             without_a_scope_at_the_end_of_the_task_or_job),
         CASE("or the thread", and_of_a_thread),
         CASE("a group's come after its members", a_groups_comes_after_its_members),
         CASE("one can be taken back", it_can_be_taken_back),

@@ -173,8 +173,9 @@ static void freed_by_who_waited(void **state) {
     }
 }
 
-/* The same looked at closely: the setter is out of it when somebody has seen it set. Each round hands the processor to
- * and fro, which takes milliseconds where others want it as well: then there are fewer. */
+/* The same looked at closely: the setter is out of it when somebody has seen it set. Each round
+ * hands the processor to and fro, which takes milliseconds where others want it as well: then
+ * there are fewer. */
 enum { DUEL_MS = 3000 };
 
 struct duel {

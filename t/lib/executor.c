@@ -1,5 +1,6 @@
-/* Pools: how many threads there are and when, who gets which job, limits of the queue. Their end, the default ones and the
- * inline executor are in executor_end.c, cancelling in executor_cancel.c, what the system may refuse in threads.c. */
+/* Pools: how many threads there are and when, who gets which job, limits of the queue. Their
+ * end, the default ones and the inline executor are in executor_end.c, cancelling in
+ * executor_cancel.c, what the system may refuse in threads.c. */
 #include "config.h"
 
 #include <errno.h>
@@ -412,7 +413,8 @@ static int64_t submit_five_more(void *arg) {
 static void a_job_passes_the_limit_of_its_own_pool(void **state) {
     (void)state;
     for (int full = FERRY_FULL_WAIT; full <= FERRY_FULL_REFUSE; full++) {
-        ferry_executor *pool = make_pool(1, &(ferry_executor_options){.queue_max = 1, .full = full});
+        ferry_executor *pool =
+            make_pool(1, &(ferry_executor_options){.queue_max = 1, .full = full});
         assert_int_equal(ferry_await(ferry_submit(pool, submit_five_more, pool)), 5);
         end_pool(pool);
     }
@@ -573,9 +575,11 @@ static void an_error_that_nobody_reads_is_logged(void **state) {
     (void)state;
     ferry_executor *pool = make_pool(1, NULL);
     struct kept_log log;
-    keep_log(&log, FERRY_LOG_ERROR, "'doomed' failed and nobody asked for its result: the disk is on fire");
+    keep_log(&log, FERRY_LOG_ERROR,
+             "'doomed' failed and nobody asked for its result: the disk is on fire");
     for (int i = 0; i < 3; i++)
-        ferry_detach(ferry_submit_with(pool, fail_job, NULL, &(ferry_job_options){.name = "doomed"}));
+        ferry_detach(
+            ferry_submit_with(pool, fail_job, NULL, &(ferry_job_options){.name = "doomed"}));
     assert_int_equal(ferry_await(ferry_submit(pool, return_arg, as_arg(6))), 6);
     assert_int_equal(ferry_executor_stop(pool, FERRY_FOREVER), 0);
     assert_int_equal(kept_messages(&log), 3);
@@ -600,8 +604,8 @@ static void a_worker_keeps_nothing_of_its_job(void **state) {
     for (int i = 0; i < 20; i++) {
         int *block = malloc(sizeof *block);
         *block = i;
-        ferry_future *job =
-            ferry_submit_with(pool, read_block, block, &(ferry_job_options){.arg_free = free_block});
+        ferry_future *job = ferry_submit_with(pool, read_block, block,
+                                              &(ferry_job_options){.arg_free = free_block});
         assert_int_equal(ferry_await(job), i);
         assert_int_equal(stats_of(pool).running, 0);
         assert_null(pool->running);
@@ -725,7 +729,8 @@ static void *flood_from_a_thread(void *arg) {
 /* The queue is short, so that many wait for a place. */
 static void two_loops_and_four_threads_on_one_pool(void **state) {
     (void)state;
-    struct flood f = {.pool = make_pool(3, &(ferry_executor_options){.queue_max = 16, .idle_ms = 1}),
+    struct flood f = {.pool =
+                          make_pool(3, &(ferry_executor_options){.queue_max = 16, .idle_ms = 1}),
                       .each = support_slow() ? 1000 : 10000};
     f.strand = make_strand(f.pool, 1);
     pthread_t threads[6];
@@ -743,26 +748,37 @@ static void two_loops_and_four_threads_on_one_pool(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("EXE-01 sixty jobs on four threads: four run, the rest is queued, all end", four_threads_for_sixty_jobs),
+        CASE("EXE-01 sixty jobs on four threads: four run, the rest is queued, all end",
+             four_threads_for_sixty_jobs),
         CASE("EXE-01 options that are out of range are refused", bad_options_are_refused),
         CASE("a pool with the default options", default_options),
         CASE("EXE-02 jobs that come one by one run on the same thread", the_same_thread_again),
         CASE("EXE-02 the thread that became idle last is used first", last_idle_first_used),
-        CASE("EXE-02 a worker is idle before its result is delivered", a_completion_submits_the_next_job),
-        CASE("no job waits behind a slow one while a thread is free", no_job_waits_while_a_thread_is_free),
+        CASE("EXE-02 a worker is idle before its result is delivered",
+             a_completion_submits_the_next_job),
+        CASE("no job waits behind a slow one while a thread is free",
+             no_job_waits_while_a_thread_is_free),
         CASE("threads leave when they are idle", idle_threads_leave),
-        CASE("threads have a name, a stack of the size asked for, and no signals", names_stacks_and_masks),
-        CASE("EXE-01 a full queue refuses; a cancelled job frees its place at once", refuses_when_full),
+        CASE("threads have a name, a stack of the size asked for, and no signals",
+             names_stacks_and_masks),
+        CASE("EXE-01 a full queue refuses; a cancelled job frees its place at once",
+             refuses_when_full),
         CASE("places in a full queue go to tasks and threads in the order of their coming",
              places_are_given_in_order_to_tasks_and_threads),
-        CASE("where nothing may wait a full queue refuses", where_nothing_may_wait_a_full_queue_refuses),
-        CASE("EXE-05 who waits for a place when the executor is closed gets that", closing_ends_the_wait_for_a_place),
-        CASE("a job passes the limit of the pool that it runs on", a_job_passes_the_limit_of_its_own_pool),
+        CASE("where nothing may wait a full queue refuses",
+             where_nothing_may_wait_a_full_queue_refuses),
+        CASE("EXE-05 who waits for a place when the executor is closed gets that",
+             closing_ends_the_wait_for_a_place),
+        CASE("a job passes the limit of the pool that it runs on",
+             a_job_passes_the_limit_of_its_own_pool),
         CASE("EXE-14 a job that waits for jobs of its own full pool runs them",
              a_saturated_pool_of_one_waits_for_itself),
-        CASE("EXE-14 for a wait that may end early the pool grows by one", the_pool_grows_for_other_waits),
-        CASE("EXE-14 a job behind a task that a job waits for runs", the_pool_grows_for_a_job_behind_a_task),
-        CASE("EXE-14 jobs that wait for jobs that wait for jobs", jobs_that_wait_for_jobs_that_wait),
+        CASE("EXE-14 for a wait that may end early the pool grows by one",
+             the_pool_grows_for_other_waits),
+        CASE("EXE-14 a job behind a task that a job waits for runs",
+             the_pool_grows_for_a_job_behind_a_task),
+        CASE("EXE-14 jobs that wait for jobs that wait for jobs",
+             jobs_that_wait_for_jobs_that_wait),
         CASE("EXE-13 an error that nobody reads is logged, and the worker goes on",
              an_error_that_nobody_reads_is_logged),
         CASE("EXE-12 a worker keeps nothing of its job", a_worker_keeps_nothing_of_its_job),

@@ -1,4 +1,5 @@
-/* Telling jobs to stop: queued ones, running ones, and those that others wait for. Those that don't listen: abandon.c. */
+/* Telling jobs to stop: queued ones, running ones, and those that others wait for. Those that
+ * don't listen: abandon.c. */
 #include "config.h"
 
 #include <errno.h>
@@ -41,7 +42,8 @@ static void a_queued_job_never_runs(void **state) {
     atomic_init(&frees, 0);
     saturate(&s, pool, 1);
     ferry_future *first = ferry_submit(pool, return_arg, as_arg(1));
-    ferry_future *cut = ferry_submit_with(pool, must_not_run, &frees, &(ferry_job_options){.arg_free = count_free});
+    ferry_future *cut =
+        ferry_submit_with(pool, must_not_run, &frees, &(ferry_job_options){.arg_free = count_free});
     ferry_future *last = ferry_submit(pool, return_arg, as_arg(3));
     assert_int_equal(ferry_cancel(cut), FERRY_CANCEL_NEVER_RAN);
     assert_true(ferry_done(cut));
@@ -83,7 +85,8 @@ TASK_TEST(submitted_in_a_cancelled_scope) {
     ferry_scope scope = FERRY_SCOPE_INIT;
     CHECK_INT(ferry_scope_open(&scope, FERRY_FOREVER), 0);
     ferry_scope_cancel(&scope);
-    ferry_future *job = ferry_submit_with(pool, must_not_run, &frees, &(ferry_job_options){.arg_free = count_free});
+    ferry_future *job =
+        ferry_submit_with(pool, must_not_run, &frees, &(ferry_job_options){.arg_free = count_free});
     CHECK(ferry_done(job));
     CHECK_INT(ferry_await(job), -ECANCELED);
     CHECK_INT(atomic_load(&frees), 1);
@@ -176,7 +179,9 @@ TASK_TEST(a_job_inherits_the_deadline) {
     CHECK_INT(ferry_scope_open(&scope, 3600000), 0);
     CHECK_INT(ferry_await(ferry_submit(pool, look_at_the_deadline, NULL)), 1);
     CHECK_INT(ferry_scope_open(&soon, 5), 0);
-    CHECK_INT(ferry_scope_close(&soon, ferry_await(ferry_submit(pool, sleep_to_the_deadline, NULL))), -ETIMEDOUT);
+    CHECK_INT(
+        ferry_scope_close(&soon, ferry_await(ferry_submit(pool, sleep_to_the_deadline, NULL))),
+        -ETIMEDOUT);
     CHECK_INT(ferry_scope_close(&scope, 0), 0);
     end_pool(pool);
     return 0;
@@ -250,7 +255,8 @@ static void the_hook_is_called_once_however_often_one_asks(void **state) {
     ferry_executor *pool = make_pool(1, NULL);
     struct hooked h = HOOKED;
     gate_open(&h.begun);
-    ferry_future *job = ferry_submit_with(pool, wait_for_hook, &h, &(ferry_job_options){.interrupt = just_count});
+    ferry_future *job =
+        ferry_submit_with(pool, wait_for_hook, &h, &(ferry_job_options){.interrupt = just_count});
     gate_wait_arrivals(&h.go, 1);
     for (int i = 0; i < 3; i++)
         assert_int_equal(ferry_cancel(job), FERRY_CANCEL_ASKED);
@@ -268,7 +274,8 @@ static void no_hook_for_a_queued_or_ended_job(void **state) {
     struct hooked h = HOOKED;
     saturation s;
     saturate(&s, pool, 1);
-    ferry_future *job = ferry_submit_with(pool, must_not_run, &h, &(ferry_job_options){.interrupt = hook});
+    ferry_future *job =
+        ferry_submit_with(pool, must_not_run, &h, &(ferry_job_options){.interrupt = hook});
     assert_int_equal(ferry_cancel(job), FERRY_CANCEL_NEVER_RAN);
     assert_int_equal(ferry_await(job), FERRY_EJOBCANCELED);
     desaturate(&s);
@@ -314,8 +321,8 @@ static void the_end_of_a_job_waits_for_its_hook(void **state) {
     struct slow_hook h = {GATE_INIT, GATE_INIT, GATE_INIT, GATE_INIT, 0};
     gate_open(&h.begun);
     gate_open(&h.in_hook);
-    ferry_future *job =
-        ferry_submit_with(pool, begin_and_go, &h, &(ferry_job_options){.interrupt = hook_that_takes_its_time});
+    ferry_future *job = ferry_submit_with(
+        pool, begin_and_go, &h, &(ferry_job_options){.interrupt = hook_that_takes_its_time});
     gate_wait_arrivals(&h.go, 1);
     pthread_t canceller = start_thread(cancel_thread, job);
     gate_wait_arrivals(&h.leave_hook, 1);
@@ -364,7 +371,8 @@ static void hooks_and_the_end_of_the_job_race(void **state) {
         atomic_init(&r->calls, 0);
         atomic_init(&r->over, 0);
         pthread_barrier_init(&r->start, NULL, 2);
-        ferry_future *job = ferry_submit_with(pool, end_at_once, r, &(ferry_job_options){.interrupt = race_hook});
+        ferry_future *job =
+            ferry_submit_with(pool, end_at_once, r, &(ferry_job_options){.interrupt = race_hook});
         r->job = ferry_ref(job);
         pthread_t thread = start_thread(race_to_cancel, r);
         pthread_barrier_wait(&r->start);
@@ -426,8 +434,8 @@ static void a_signal_ends_a_system_call(void **state) {
     for (int i = 0; i < 20; i++) {
         struct victim v = {.fd = {-1, -1}};
         assert_int_equal(pipe(v.fd), 0);
-        ferry_future *job =
-            ferry_submit_with(pool, read_until_told, &v, &(ferry_job_options){.interrupt_signal = SIGUSR1});
+        ferry_future *job = ferry_submit_with(pool, read_until_told, &v,
+                                              &(ferry_job_options){.interrupt_signal = SIGUSR1});
         while (!atomic_load(&v.started))
             sched_yield();
         until_in_the_kernel(atomic_load(&v.started));
@@ -511,7 +519,8 @@ static void the_mask_is_put_back(void **state) {
     assert_int_equal(ferry_await(ferry_submit_with(in_place, is_open, NULL, &options)), 1);
     assert_true(usr1_blocked());
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-    assert_int_equal(ferry_await(ferry_submit_with(pool, is_open_after_the_inner, pool, &options)), 1);
+    assert_int_equal(ferry_await(ferry_submit_with(pool, is_open_after_the_inner, pool, &options)),
+                     1);
     assert_int_equal(ferry_await(ferry_submit(pool, is_shut, NULL)), 1);
     /* One that there isn't is none. */
     assert_int_equal(ferry_await(ferry_submit_with(pool, is_shut, NULL,
@@ -533,8 +542,9 @@ static void closing_a_pool_tells_its_strands(void **state) {
         strands[i] = make_strand(pool, 1);
         if (i < 2) {
             gate_open(&h[i].begun);
-            running[i] = ferry_submit_with(strands[i], wait_for_hook, &h[i],
-                                           &(ferry_job_options){.name = "at it", .interrupt = hook});
+            running[i] =
+                ferry_submit_with(strands[i], wait_for_hook, &h[i],
+                                  &(ferry_job_options){.name = "at it", .interrupt = hook});
             gate_wait_arrivals(&h[i].go, 1);
         }
         for (int k = 0; k < 2; k++)
@@ -585,13 +595,15 @@ static void inner_hook(void *arg) {
 static int64_t outer_job(void *arg) {
     struct nested *n = arg;
     n->outer = pthread_self();
-    return ferry_await(ferry_submit_with(n->executor, inner_job, n, &(ferry_job_options){.interrupt = inner_hook}));
+    return ferry_await(ferry_submit_with(n->executor, inner_job, n,
+                                         &(ferry_job_options){.interrupt = inner_hook}));
 }
 
 /* The awaiter's thread runs the inner job itself: what the outer one is told goes through to it. */
 static void a_job_that_runs_another_one_passes_it_on(void **state) {
     (void)state;
-    ferry_executor *pool = make_pool(1, NULL), *strand = make_strand(pool, 1), *both[] = {pool, strand};
+    ferry_executor *pool = make_pool(1, NULL), *strand = make_strand(pool, 1),
+                   *both[] = {pool, strand};
     for (int i = 0; i < 2; i++) {
         struct nested n = {.executor = both[i], .inner = HOOKED};
         gate_open(&n.inner.begun);
@@ -607,7 +619,8 @@ static void a_job_that_runs_another_one_passes_it_on(void **state) {
     end_pool(pool);
 }
 
-/* An await in a shield is left alone by what its job is told: somebody else's thread runs the inner one. */
+/* An await in a shield is left alone by what its job is told: somebody else's thread runs the
+ * inner one. */
 static int64_t outer_job_in_a_shield(void *arg) {
     ferry_scope shield = FERRY_SCOPE_INIT;
     CHECK_INT(ferry_shield_open(&shield, FERRY_FOREVER), 0);
@@ -639,8 +652,10 @@ int main(void) {
              a_queued_job_never_runs),
         CASE("a job whose scope was cancelled while it was queued never runs",
              a_job_whose_scope_was_cancelled_while_it_was_queued),
-        CASE("THR-03 a job submitted in a cancelled scope never runs", submitted_in_a_cancelled_scope),
-        CASE("EXE-09 a running job that ignores a cancel: its result is delivered", a_job_that_does_not_listen),
+        CASE("THR-03 a job submitted in a cancelled scope never runs",
+             submitted_in_a_cancelled_scope),
+        CASE("EXE-09 a running job that ignores a cancel: its result is delivered",
+             a_job_that_does_not_listen),
         CASE("a running job sees the cancel at its checkpoint and in each wait", a_job_that_looks),
         CASE("a job that sleeps is woken by a cancel", a_job_that_sleeps),
         CASE("a job inherits the deadline of its scope", a_job_inherits_the_deadline),
@@ -656,7 +671,8 @@ int main(void) {
         CASE("signal masks are put back", the_mask_is_put_back),
         CASE("EXE-07 closing a pool tells its strands, and a report names their jobs",
              closing_a_pool_tells_its_strands),
-        CASE("a job that runs the one that it awaits passes a cancel on", a_job_that_runs_another_one_passes_it_on),
+        CASE("a job that runs the one that it awaits passes a cancel on",
+             a_job_that_runs_another_one_passes_it_on),
         CASE("a shield keeps a cancel from the awaited job", a_shield_keeps_it_from_the_inner_job),
     };
     return SUPPORT_RUN(tests);

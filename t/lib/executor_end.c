@@ -1,4 +1,5 @@
-/* The end of executors: closed, stopped, freed, from anywhere; the default ones; and the inline executor. */
+/* The end of executors: closed, stopped, freed, from anywhere; the default ones; and the inline
+ * executor. */
 #include "config.h"
 
 #include <errno.h>
@@ -252,7 +253,8 @@ TASK_TEST(free_in_a_callback) {
     ferry_future *freed;
     ferry_promise *promise = ferry_promise_new(&freed, NULL);
     void *args[] = {pool, promise};
-    CHECK_INT(ferry_then(ferry_submit(pool, return_arg, as_arg(1)), NULL, free_in_callback, args), 0);
+    CHECK_INT(ferry_then(ferry_submit(pool, return_arg, as_arg(1)), NULL, free_in_callback, args),
+              0);
     CHECK_INT(ferry_await(freed), 0);
     ferry_promise_drop(promise);
     return 0;
@@ -441,8 +443,8 @@ static int64_t use_three_pools(void *arg) {
     return 0;
 }
 
-/* One executor is left by the loop, one is freed on its thread, one after the run: a tool that looks for leaks finds
- * none of them. */
+/* One executor is left by the loop, one is freed on its thread, one after the run: a tool that
+ * looks for leaks finds none of them. */
 static void a_reserve_goes_back(void **state) {
     (void)state;
     ferry_executor *pools[3];

@@ -1,5 +1,6 @@
-/* A system that refuses: descriptors, mappings, guards and threads, while tasks and jobs run that have got theirs. Each
- * refusal is an error that says so, nothing is lost, and when there is enough again all goes on.
+/* A system that refuses: descriptors, mappings, guards and threads, while tasks and jobs run that
+ * have got theirs. Each refusal is an error that says so, nothing is lost, and when there is enough
+ * again all goes on.
  *
  * The program is linked with --wrap for mmap, mprotect, madvise and pthread_create. */
 #include "config.h"
@@ -28,8 +29,10 @@ int __real_mprotect(void *at, size_t size, int protection);
 int __wrap_mprotect(void *at, size_t size, int protection);
 int __real_madvise(void *at, size_t size, int advice);
 int __wrap_madvise(void *at, size_t size, int advice);
-int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg);
 
 static atomic_int maps = INT_MAX, guards = INT_MAX, threads = INT_MAX; /* that the system still gives */
 static atomic_bool no_guard_pages;                                     /* a kernel before 6.13 */
@@ -61,7 +64,8 @@ int __wrap_madvise(void *at, size_t size, int advice) {
     return -1;
 }
 
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg) {
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg) {
     return refuses(&threads) ? EAGAIN : __real_pthread_create(thread, attr, fn, arg);
 }
 
@@ -97,8 +101,10 @@ static int64_t a_crowd(void *arg) {
             continue;
         refused++;
         CHECK_INT(ferry_await(tasks[i]), -ENOMEM);
-        CHECK(strstr(ferry_errmsg(), "no stack of ") != NULL && strstr(ferry_errmsg(), "task 'task'") != NULL);
-        CHECK(strstr(ferry_errmsg(), limit == &maps ? "no address space" : "vm.max_map_count") != NULL);
+        CHECK(strstr(ferry_errmsg(), "no stack of ") != NULL &&
+              strstr(ferry_errmsg(), "task 'task'") != NULL);
+        CHECK(strstr(ferry_errmsg(), limit == &maps ? "no address space" : "vm.max_map_count") !=
+              NULL);
         tasks[i] = NULL;
     }
     CHECK(refused > 0);
@@ -153,8 +159,8 @@ static void no_replacement(void **state) {
     gate g = GATE_INIT;
     struct kept_log log;
     ferry_executor *pool = make_pool(1, &(ferry_executor_options){.replacements_max = 1});
-    ferry_future *hung =
-        ferry_submit_with(pool, stand_in_job, &g, &(ferry_job_options){.policy = FERRY_JOB_ABANDON});
+    ferry_future *hung = ferry_submit_with(pool, stand_in_job, &g,
+                                           &(ferry_job_options){.policy = FERRY_JOB_ABANDON});
     gate_wait_arrivals(&g, 1);
     keep_log(&log, FERRY_LOG_WARNING, "a thread couldn't be made");
     ferry_cancel(hung);

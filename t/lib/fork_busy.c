@@ -1,5 +1,6 @@
-/* fork() in the midst of it all: inside tasks, beside busy pools, with a base of the program's own, to exec, and to make a
- * daemon. Nothing of the parent's runs in the child, nothing hangs there, and the parent notices nothing. */
+/* fork() in the midst of it all: inside tasks, beside busy pools, with a base of the program's
+ * own, to exec, and to make a daemon. Nothing of the parent's runs in the child, nothing hangs
+ * there, and the parent notices nothing. */
 #include "config.h"
 
 #include <dirent.h>
@@ -33,7 +34,8 @@
         } \
     } while (0)
 
-/* Ends the child by exec: what the parent's other threads held is unreachable here, and a leak checker would say so. */
+/* Ends the child by exec: what the parent's other threads held is unreachable here, and a leak
+ * checker would say so. */
 static void end_well(void) {
     execlp("true", "true", (char *)NULL);
     _exit(2);
@@ -158,7 +160,8 @@ static void in_a_task(void **state) {
     end_pool(a.pool);
 }
 
-/* One that parks for good in the child's eyes: the run of the child ends with the task that forked, whichever it was. */
+/* One that parks for good in the child's eyes: the run of the child ends with the task that
+ * forked, whichever it was. */
 static int64_t forks_in_the_background(void *arg) {
     struct around *a = arg;
     a->child = fork_with_alarm();
@@ -258,7 +261,8 @@ static void *puts_one(void *arg) {
     return NULL;
 }
 
-/* Threads of the parent wait at a full queue. In the child they are gone, and what they brought is there. */
+/* Threads of the parent wait at a full queue. In the child they are gone, and what they brought
+ * is there. */
 static void a_full_queue(void **state) {
     (void)state;
     enum { PUTTERS = 3 };
@@ -309,7 +313,8 @@ static int64_t sleeps_and_counts(void *arg) {
     return rc;
 }
 
-/* The child goes on with the base: the wake-up of the parent's loop is left to the parent, and its tasks stand still. */
+/* The child goes on with the base: the wake-up of the parent's loop is left to the parent, and
+ * its tasks stand still. */
 static void a_base_of_the_program(void **state) {
     (void)state;
     struct event_base *base = event_base_new();
@@ -391,7 +396,8 @@ static void to_exec(void **state) {
 
 /* ---- Daemons -------------------------------------------------------------------------------------------------- */
 
-/* Twice, with a session of its own between: the grandchild returns 0, everybody else the child's process id. */
+/* Twice, with a session of its own between: the grandchild returns 0, everybody else the child's
+ * process id. */
 static pid_t become_daemon(void) {
     pid_t pid = fork_with_alarm();
     if (pid != 0)
@@ -408,7 +414,8 @@ static pid_t become_daemon(void) {
 }
 
 static int64_t asks_a_pool(void *arg) {
-    return FERRY__TSAN ? sleeps_a_little(arg) : ferry_await(ferry_submit(NULL, sleeps_a_little, arg));
+    return FERRY__TSAN ? sleeps_a_little(arg)
+                       : ferry_await(ferry_submit(NULL, sleeps_a_little, arg));
 }
 
 static void before_the_loop_is_made(void **state) {

@@ -1,5 +1,5 @@
-/* Calls that hang: who waited for them is told so, their threads are replaced within a second cap, and the program ends
- * all the same. */
+/* Calls that hang: who waited for them is told so, their threads are replaced within a second
+ * cap, and the program ends all the same. */
 #include "config.h"
 
 #include <errno.h>
@@ -119,8 +119,9 @@ TASK_TEST(what_became_of_it_in_a_scope) {
     CHECK_INT(ferry_scope_open(&scope, 1), 0);
     CHECK_INT(ferry_await(job), -ECANCELED);
     CHECK_INT(ferry_scope_close(&scope, -ECANCELED), -ETIMEDOUT);
-    CHECK_STR(ferry_errmsg(), "the time-out of the scope was over; what was awaited: given up: it doesn't stop, "
-                              "and its thread runs on");
+    CHECK_STR(ferry_errmsg(),
+              "the time-out of the scope was over; what was awaited: given up: it doesn't stop, "
+              "and its thread runs on");
     gate_open(&hung);
     until_found(pool);
     CHECK_INT(warnings_are_kept(&log, false), 1);
@@ -199,11 +200,13 @@ static void thousands(void **state) {
     end_pool(pool);
 }
 
-/* Its jobs run one by one: the next one doesn't run beside one that hangs. But others on the pool do. */
+/* Its jobs run one by one: the next one doesn't run beside one that hangs. But others on the
+ * pool do. */
 static void on_a_strand(void **state) {
     (void)state;
     gate g = GATE_INIT;
-    ferry_executor *pool = pool_with(1, 1), *strand = make_strand(pool, 1), *other = make_strand(pool, 1);
+    ferry_executor *pool = pool_with(1, 1), *strand = make_strand(pool, 1),
+                   *other = make_strand(pool, 1);
     struct kept_log log;
     warnings_are_kept(&log, true);
     hang(strand, &g, 1);
@@ -340,7 +343,8 @@ static void hung_in_an_inline_job(void **state) {
 static void refused(void **state) {
     (void)state;
     ferry_executor *pool = NULL;
-    assert_int_equal(ferry_executor_new(&pool, &(ferry_executor_options){.threads_max = 1, .replacements_max = -1}),
+    assert_int_equal(ferry_executor_new(&pool, &(ferry_executor_options){.threads_max = 1,
+                                                                         .replacements_max = -1}),
                      -EINVAL);
     assert_null(pool);
     assert_non_null(strstr(ferry_errmsg(), "replacements_max -1"));
@@ -358,7 +362,8 @@ static int64_t gives_up(void *arg) {
     return 7;
 }
 
-/* What the program does when it is called with an argument: hangs in the loop's own pool and in the process's. */
+/* What the program does when it is called with an argument: hangs in the loop's own pool and in
+ * the process's. */
 static int hang_and_end(void) {
     static const ferry_run_options options = {.grace_ms = 20};
     unsigned arrived = 0;
@@ -382,7 +387,8 @@ static void the_program_ends(void **state) {
         _exit(9);
     }
     close(fd[1]);
-    for (ssize_t n; length < sizeof said - 1 && (n = read(fd[0], said + length, sizeof said - 1 - length)) > 0;)
+    for (ssize_t n; length < sizeof said - 1 &&
+                    (n = read(fd[0], said + length, sizeof said - 1 - length)) > 0;)
         length += (size_t)n;
     said[length] = '\0';
     close(fd[0]);
@@ -406,7 +412,8 @@ int main(int argc, char **argv) {
         CASE("a strand that hangs holds up nobody else", on_a_strand),
         CASE("a job that is given up while it waits for a handle is one place", hung_in_a_wait),
         CASE("a job that is given up with the one that it runs is one place", hung_in_a_job_inside),
-        CASE("a job that hangs inside of another one doesn't cost the pool a thread", hung_in_an_inline_job),
+        CASE("a job that hangs inside of another one doesn't cost the pool a thread",
+             hung_in_an_inline_job),
         CASE("a number of replacements below zero is refused", refused),
         CASE("the program ends all the same, and says what hangs", the_program_ends),
     };

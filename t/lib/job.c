@@ -1,4 +1,5 @@
-/* Jobs: what a handle says, when results are delivered and arguments freed, and what a job may do. */
+/* Jobs: what a handle says, when results are delivered and arguments freed, and what a job may
+ * do. */
 #include "config.h"
 
 #include <errno.h>
@@ -63,7 +64,8 @@ static void a_job_knows_its_name(void **state) {
     cut[31] = '\0';
     saturation s;
     saturate(&s, pool, 1);
-    ferry_future *job = ferry_submit_with(pool, look_at_myself, cut, &(ferry_job_options){.name = name});
+    ferry_future *job =
+        ferry_submit_with(pool, look_at_myself, cut, &(ferry_job_options){.name = name});
     memset(name, 'x', sizeof name - 1); /* it was copied */
     assert_string_equal(ferry_future_name(job), cut);
     desaturate(&s);
@@ -158,7 +160,8 @@ static void never_delivered(void **state) {
     ferry_executor *pool = make_pool(1, NULL);
     struct parcel p[4] = {{.result = 1}, {.result = -ECANCELED}, {.result = 1}, {.result = 1}};
     ferry_detach(ferry_submit_with(pool, yield_result, &p[0], &by_post)); /* nobody asks */
-    assert_int_equal(ferry_await(ferry_submit_with(pool, yield_result, &p[1], &by_post)), FERRY_EJOBCANCELED);
+    assert_int_equal(ferry_await(ferry_submit_with(pool, yield_result, &p[1], &by_post)),
+                     FERRY_EJOBCANCELED);
     saturation s;
     saturate(&s, pool, 1);
     ferry_future *job = ferry_submit_with(pool, yield_result, &p[2], &by_post);
@@ -166,7 +169,8 @@ static void never_delivered(void **state) {
     assert_int_equal(ferry_await(job), FERRY_EJOBCANCELED);
     desaturate(&s);
     assert_int_equal(ferry_executor_stop(pool, FERRY_FOREVER), 0);
-    assert_int_equal(ferry_await(ferry_submit_with(pool, yield_result, &p[3], &by_post)), FERRY_ECLOSED);
+    assert_int_equal(ferry_await(ferry_submit_with(pool, yield_result, &p[3], &by_post)),
+                     FERRY_ECLOSED);
     for (int i = 0; i < 4; i++) {
         assert_int_equal(atomic_load(&p[i].freed), 1);
         /* An error of the library's own is told to who asks, like any other. */
@@ -234,7 +238,8 @@ TASK_TEST(freed_on_the_loops_thread) {
 
 static int64_t submit_and_leave(void *arg) {
     void **args = arg;
-    ferry_detach(ferry_submit_with(args[0], pass_own_gate, args[1], &(ferry_job_options){.arg_free = free_parcel}));
+    ferry_detach(ferry_submit_with(args[0], pass_own_gate, args[1],
+                                   &(ferry_job_options){.arg_free = free_parcel}));
     return 0;
 }
 
@@ -246,7 +251,8 @@ static void freed_after_the_end_of_the_loop(void **state) {
     void *args[] = {pool, &g};
     struct kept_log log;
     keep_log(&log, FERRY_LOG_WARNING, "");
-    assert_int_equal(ferry_run_with(submit_and_leave, args, &(ferry_run_options){.grace_ms = 1}), 0);
+    assert_int_equal(ferry_run_with(submit_and_leave, args, &(ferry_run_options){.grace_ms = 1}),
+                     0);
     kept_messages(&log);
     assert_int_equal(atomic_load(&g.parcel.freed), 0);
     gate_open(&g.gate);
@@ -309,16 +315,21 @@ static void a_loop_isnt_freed_before_its_jobs(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("results and errors travel with the handle", results_and_errors_travel_with_the_handle),
+        CASE("results and errors travel with the handle",
+             results_and_errors_travel_with_the_handle),
         CASE("a job knows its name and itself", a_job_knows_its_name),
-        CASE("a job belongs to the loop that it came from", a_job_belongs_to_the_loop_that_it_came_from),
-        CASE("results are delivered by the await, on its thread", delivered_by_the_await_on_its_thread),
+        CASE("a job belongs to the loop that it came from",
+             a_job_belongs_to_the_loop_that_it_came_from),
+        CASE("results are delivered by the await, on its thread",
+             delivered_by_the_await_on_its_thread),
         CASE("results are delivered once, to the first of several", delivered_once_to_several),
         CASE("results that nobody awaits, and cancelled ones, aren't delivered", never_delivered),
         CASE("EXE-12 the argument is freed on the loop's thread", freed_on_the_loops_thread),
-        CASE("EXE-12 the argument is freed after the end of the loop", freed_after_the_end_of_the_loop),
+        CASE("EXE-12 the argument is freed after the end of the loop",
+             freed_after_the_end_of_the_loop),
         CASE("what a job leaves behind is cleaned up", what_a_job_leaves_behind),
-        CASE("RUN-05 a loop isn't freed before its jobs have ended", a_loop_isnt_freed_before_its_jobs),
+        CASE("RUN-05 a loop isn't freed before its jobs have ended",
+             a_loop_isnt_freed_before_its_jobs),
     };
     return SUPPORT_RUN(tests);
 }

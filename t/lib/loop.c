@@ -1,5 +1,6 @@
-/* Loops: running, stopping and giving back; an event_base of the program's own with its own events beside Ferry;
- * nobody starves; other threads never touch libevent, and wake a loop no more often than needed. */
+/* Loops: running, stopping and giving back; an event_base of the program's own with its own
+ * events beside Ferry; nobody starves; other threads never touch libevent, and wake a loop no
+ * more often than needed. */
 #include "config.h"
 
 #include <errno.h>
@@ -135,11 +136,13 @@ TASK_TEST(only_its_own_thread) {
 /* How often the loop's descriptor was written to since it was last looked at. */
 static uint64_t rings(ferry_loop *loop) {
     uint64_t seen[64];
-    ssize_t got = read(loop->inbox.bell.fd[0], seen,
-                       loop->inbox.bell.fd[0] == loop->inbox.bell.fd[1] ? sizeof seen[0] : sizeof seen);
+    ssize_t got =
+        read(loop->inbox.bell.fd[0], seen,
+             loop->inbox.bell.fd[0] == loop->inbox.bell.fd[1] ? sizeof seen[0] : sizeof seen);
     if (got < 0)
         return 0;
-    return loop->inbox.bell.fd[0] == loop->inbox.bell.fd[1] ? seen[0] : (uint64_t)got / sizeof seen[0];
+    return loop->inbox.bell.fd[0] == loop->inbox.bell.fd[1] ? seen[0]
+                                                            : (uint64_t)got / sizeof seen[0];
 }
 
 static void *posts_thousand(void *arg) {

@@ -1,5 +1,5 @@
-/* The last moments of a loop: what comes in while it goes down, and who turns it to its end. The test stops whoever is
- * at a switch point (lib/point.h), lets the others act, and lets go. */
+/* The last moments of a loop: what comes in while it goes down, and who turns it to its end. The
+ * test stops whoever is at a switch point (lib/point.h), lets the others act, and lets go. */
 #include "config.h"
 
 #include <errno.h>
@@ -89,7 +89,8 @@ static void close_adder(struct adder *a) {
     ferry_detach(a->ended);
 }
 
-/* The shutdown has seen an empty inbox. What is taken all the same is called; what that adds is refused. */
+/* The shutdown has seen an empty inbox. What is taken all the same is called; what that adds is
+ * refused. */
 static void a_callback_that_comes_late(void **state) {
     (void)state;
     struct adder a = {.rc = 1, .later_rc = 1};
@@ -194,12 +195,13 @@ static int64_t leaves_one_behind(void *arg) {
 }
 
 static void *runs_it(void *arg) {
-    static const ferry_run_options options = {.grace_ms = 1, .no_signals = true, .no_overflow_handler = true};
+    static const ferry_run_options options = {
+        .grace_ms = 1, .no_signals = true, .no_overflow_handler = true};
     return (void *)(intptr_t)ferry_run_with(leaves_one_behind, arg, &options);
 }
 
-/* ferry_run() gives its loop back as soon as it is down, so nobody else turns it: not even between the run and the
- * shutdown that follows. */
+/* ferry_run() gives its loop back as soon as it is down, so nobody else turns it: not even
+ * between the run and the shutdown that follows. */
 static void ferry_run_sees_to_its_end(void **state) {
     (void)state;
     struct hidden h = {.begun = GATE_INIT};
@@ -241,7 +243,8 @@ static void *runs(void *arg) {
     return NULL;
 }
 
-/* The run was stopped while another thread was about to shut the loop down, which then turns it itself. */
+/* The run was stopped while another thread was about to shut the loop down, which then turns it
+ * itself. */
 static void a_stopped_run_is_ended_elsewhere(void **state) {
     (void)state;
     struct run r = {.loop = ferry_loop_new(), .begun = GATE_INIT};
@@ -407,13 +410,19 @@ static void by_a_signal_event_of_the_program(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("a callback for a handle that has ended, when the loop is about to be down", a_callback_that_comes_late),
+        CASE("a callback for a handle that has ended, when the loop is about to be down",
+             a_callback_that_comes_late),
         CASE("a callback that is about to be added when the loop goes down", a_callback_on_its_way),
-        CASE("callbacks that are added and a shutdown race: each is called or refused", callbacks_and_a_shutdown_race),
-        CASE("THR-12 another thread's shutdown between a run's end and its own", ferry_run_sees_to_its_end),
-        CASE("THR-12 a stopped run whose loop is shut down elsewhere", a_stopped_run_is_ended_elsewhere),
-        CASE("a task that shuts its loop down is cancelled when that is over", on_a_base_of_ones_own),
-        CASE("a task that shuts its loop down in the background of a run", in_the_background_of_a_run),
+        CASE("callbacks that are added and a shutdown race: each is called or refused",
+             callbacks_and_a_shutdown_race),
+        CASE("THR-12 another thread's shutdown between a run's end and its own",
+             ferry_run_sees_to_its_end),
+        CASE("THR-12 a stopped run whose loop is shut down elsewhere",
+             a_stopped_run_is_ended_elsewhere),
+        CASE("a task that shuts its loop down is cancelled when that is over",
+             on_a_base_of_ones_own),
+        CASE("a task that shuts its loop down in the background of a run",
+             in_the_background_of_a_run),
         CASE("the first task of a run shuts its loop down and goes on", the_first_task_goes_on),
         CASE("shut down by a task that waits for a signal", by_a_task_that_waits_for_a_signal),
         CASE("shut down by a signal event of the program's", by_a_signal_event_of_the_program),

@@ -1,5 +1,5 @@
-/* What makes offloading fast keeps its promises: the door of a pool, threads that nap, and jobs that are told of at
- * home. */
+/* What makes offloading fast keeps its promises: the door of a pool, threads that nap, and jobs
+ * that are told of at home. */
 #include "config.h"
 
 #include <errno.h>
@@ -31,7 +31,8 @@ static void run_quick_ones(ferry_executor *pool) {
         CHECK_INT(ferry_await(jobs[i]), i);
 }
 
-/* Jobs have been so short that threads aren't called for each; then come slow ones, and quick ones behind them. */
+/* Jobs have been so short that threads aren't called for each; then come slow ones, and quick
+ * ones behind them. */
 static void slow_ones_among_quick_ones(ferry_executor *pool) {
     int rounds = support_slow() ? 20 : 200;
     for (int round = 0; round < rounds; round++) {
@@ -112,7 +113,8 @@ static void as_many_as_there_are_places(void **state) {
     static struct rush r;
     memset(&r, 0, sizeof r);
     gate_init(&r.start);
-    r.pool = make_pool(2, &(ferry_executor_options){.queue_max = PLACES, .full = FERRY_FULL_REFUSE});
+    r.pool =
+        make_pool(2, &(ferry_executor_options){.queue_max = PLACES, .full = FERRY_FULL_REFUSE});
     saturation s;
     saturate(&s, r.pool, 2);
     pthread_t threads[THREADS];
@@ -273,15 +275,20 @@ TASK_TEST(a_result_on_its_way_home_beats_a_cancel) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("EXE-02 among short jobs, none waits behind a slow one: a thread", a_thread_among_quick_jobs),
-        CASE("EXE-02 among short jobs, none waits behind a slow one: a task", a_task_among_quick_jobs),
-        CASE("EXE-02 a loop that is held up holds up no job", a_loop_that_is_held_up_holds_up_no_job),
-        CASE("EXE-01 many at the door of a full pool: as many as there are places", as_many_as_there_are_places),
+        CASE("EXE-02 among short jobs, none waits behind a slow one: a thread",
+             a_thread_among_quick_jobs),
+        CASE("EXE-02 among short jobs, none waits behind a slow one: a task",
+             a_task_among_quick_jobs),
+        CASE("EXE-02 a loop that is held up holds up no job",
+             a_loop_that_is_held_up_holds_up_no_job),
+        CASE("EXE-01 many at the door of a full pool: as many as there are places",
+             as_many_as_there_are_places),
         CASE("jobs start in the order of their submission, past those that were cancelled",
              in_the_order_of_their_coming),
         CASE("a loop that is held up holds up nobody else who waits for its jobs",
              a_loop_that_is_held_up_holds_up_nobody_else),
-        CASE("CAN-07 a result on its way home beats a cancel", a_result_on_its_way_home_beats_a_cancel),
+        CASE("CAN-07 a result on its way home beats a cancel",
+             a_result_on_its_way_home_beats_a_cancel),
     };
     return SUPPORT_RUN(tests);
 }

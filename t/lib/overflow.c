@@ -200,7 +200,8 @@ static void an_overflow_names_the_task(void **state) {
     expect_death(overflowing_task, message);
     expect_death(task_at_the_guards_end, "ferry: task 'edge' overflowed its stack");
     expect_death(unnamed_task, "ferry: task 'unnamed' overflowed its stack");
-    snprintf(message, sizeof message, "xxxxxxxx' overflowed its stack of %zu bytes; spawn it", size);
+    snprintf(message, sizeof message, "xxxxxxxx' overflowed its stack of %zu bytes; spawn it",
+             size);
     expect_death(task_with_a_long_name, message);
     expect_death(task_of_another_thread, "ferry: task 'of a thread' overflowed its stack");
 }

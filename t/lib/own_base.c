@@ -1,5 +1,6 @@
-/* Programs that bring their own event_base: made with any flags, with priorities, dispatched in any way, beside their own
- * bufferevents, signals and timers, and freed too early. (Starvation and the like: loop.c.) */
+/* Programs that bring their own event_base: made with any flags, with priorities, dispatched in
+ * any way, beside their own bufferevents, signals and timers, and freed too early. (Starvation
+ * and the like: loop.c.) */
 #include "config.h"
 
 #include <errno.h>
@@ -60,7 +61,8 @@ static void *posts_from_outside(void *arg) {
     return NULL;
 }
 
-/* A task writes by the program's bufferevent, and the program's callback hands it what came back. */
+/* A task writes by the program's bufferevent, and the program's callback hands it what came
+ * back. */
 static int64_t works_beside(void *arg) {
     struct beside *s = arg;
     void *line;
@@ -81,7 +83,8 @@ static int64_t works_beside(void *arg) {
 }
 
 static void use_base(struct event_base *base) {
-    struct beside s = {.base = base, .loop = ferry_loop_attach(base), .lines = ferry_queue_new(100, NULL)};
+    struct beside s = {
+        .base = base, .loop = ferry_loop_attach(base), .lines = ferry_queue_new(100, NULL)};
     int fds[2];
     assert_non_null(s.loop);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
@@ -119,7 +122,8 @@ static void with_any_flags(void **state) {
                                 EVENT_BASE_FLAG_PRECISE_TIMER,
                                 EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST,
                                 EVENT_BASE_FLAG_IGNORE_ENV | EVENT_BASE_FLAG_NOLOCK |
-                                    EVENT_BASE_FLAG_NO_CACHE_TIME | EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST};
+                                    EVENT_BASE_FLAG_NO_CACHE_TIME |
+                                    EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST};
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
         struct event_config *config = event_config_new();
         assert_int_equal(event_config_set_flag(config, flags[i]), 0);

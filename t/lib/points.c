@@ -382,7 +382,8 @@ static void *party_main(void *arg) {
     return NULL;
 }
 
-/* The round was complete when it was looked at: all pass, also one who is cancelled before it is claimed. */
+/* The round was complete when it was looked at: all pass, also one who is cancelled before it is
+ * claimed. */
 static void cancelled_in_a_complete_round(const char *point, bool task) {
     ferry_barrier barrier = FERRY_BARRIER_INIT(3);
     struct party parties[3];

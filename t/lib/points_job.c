@@ -1,5 +1,5 @@
-/* A job that is submitted while its scope is being cancelled: the canceller has set the scope's flag and hasn't said so
- * to the scope's owner yet. */
+/* A job that is submitted while its scope is being cancelled: the canceller has set the scope's
+ * flag and hasn't said so to the scope's owner yet. */
 #include "config.h"
 
 #include <errno.h>
@@ -41,7 +41,8 @@ static void submitted_meanwhile(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("a job that is submitted while its scope is being cancelled sees that", submitted_meanwhile),
+        CASE("a job that is submitted while its scope is being cancelled sees that",
+             submitted_meanwhile),
     };
     return SUPPORT_RUN(tests);
 }

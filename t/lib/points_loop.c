@@ -1,6 +1,6 @@
-/* A loop calls what another thread has handed in, and the program ends and frees it on account of that, while that thread
- * is still on its way out: between the push and the look whether the loop has to be woken. The loop stays there
- * until it is out. */
+/* A loop calls what another thread has handed in, and the program ends and frees it on account
+ * of that, while that thread is still on its way out: between the push and the look whether the
+ * loop has to be woken. The loop stays there until it is out. */
 #include "config.h"
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* The windows of requests, wake-ups and hand-overs that no luck is needed to hit: whoever is on such a path is stopped at
- * a switch point (lib/point.h), others act, and it goes on. */
+/* The windows of requests, wake-ups and hand-overs that no luck is needed to hit: whoever is on
+ * such a path is stopped at a switch point (lib/point.h), others act, and it goes on. */
 #include "config.h"
 
 #include <errno.h>
@@ -511,23 +511,31 @@ static void the_line_is_empty_when_it_is_handed_over(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("a thread that has seen its scope cancelled can't wait, though the canceller hasn't told it",
+        CASE("a thread that has seen its scope cancelled can't wait, though the canceller hasn't "
+             "told it",
              seen_before_the_kick),
         CASE("CAN-07 granted and cancelled on a thread's way to sleep", wakes_on_the_way_to_sleep),
-        CASE("TSC-02 posted between the loop's doze and its last look", posted_while_the_loop_dozes),
+        CASE("TSC-02 posted between the loop's doze and its last look",
+             posted_while_the_loop_dozes),
         CASE("TSC-03 posted while another one is about to ring", two_posters),
         CASE("TSC-05 sent when the callback is about to begin", sent_when_it_begins),
         CASE("EXE-02 submitted while the only thread falls asleep, gives up waiting, or leaves",
              submitted_while_a_thread_goes),
-        CASE("EXE-07 a job cancelled when it was taken, begins, or has returned", jobs_cancelled_at_begin_and_end),
+        CASE("EXE-07 a job cancelled when it was taken, begins, or has returned",
+             jobs_cancelled_at_begin_and_end),
         CASE("EXE-05 submitted while it is being closed", submitted_while_it_is_closed),
         CASE("FUT-04 done while a thread joins the list", done_while_somebody_joins_the_list),
-        CASE("CAN-09 done before its cancelled awaiter has cancelled it", done_before_its_awaiter_cancels_it),
+        CASE("CAN-09 done before its cancelled awaiter has cancelled it",
+             done_before_its_awaiter_cancels_it),
         CASE("FUT-01 set and cancelled, before and after it was decided", set_and_cancelled),
-        CASE("GRP-12 a member ends before its group has its handle", a_member_ends_before_it_is_attached),
-        CASE("GRP-16 a member is cancelled between its end and its group's knowing", a_member_that_ends_is_cancelled),
-        CASE("CND-05 a signalled thread is cancelled between the two lines", cancelled_between_the_lines),
-        CASE("LCK-04 the only thread in line leaves before it is handed over", the_line_is_empty_when_it_is_handed_over),
+        CASE("GRP-12 a member ends before its group has its handle",
+             a_member_ends_before_it_is_attached),
+        CASE("GRP-16 a member is cancelled between its end and its group's knowing",
+             a_member_that_ends_is_cancelled),
+        CASE("CND-05 a signalled thread is cancelled between the two lines",
+             cancelled_between_the_lines),
+        CASE("LCK-04 the only thread in line leaves before it is handed over",
+             the_line_is_empty_when_it_is_handed_over),
     };
     return SUPPORT_RUN(tests);
 }

@@ -1,4 +1,5 @@
-/* Work handed to a loop from elsewhere: ferry_post() and ferry_async, in order, none lost, each once. */
+/* Work handed to a loop from elsewhere: ferry_post() and ferry_async, in order, none lost, each
+ * once. */
 #include "config.h"
 
 #include <errno.h>
@@ -378,7 +379,8 @@ static void taken_is_run(void **state) {
     ferry_async_free(async);
 }
 
-/* A thread posts while the loop is shut down: each post was taken and is run, or was refused and isn't. */
+/* A thread posts while the loop is shut down: each post was taken and is run, or was refused and
+ * isn't. */
 struct late {
     ferry_loop *loop;
     _Atomic int taken;
@@ -417,7 +419,8 @@ static void race_with_the_end(void **state) {
     }
 }
 
-/* The same with the poster held between its look at the state and the inbox: the shutdown waits for it. */
+/* The same with the poster held between its look at the state and the inbox: the shutdown waits
+ * for it. */
 struct held_up {
     struct ferry__item item;
     ferry_loop *loop;
@@ -605,10 +608,12 @@ int main(void) {
         CASE("an async that is freed runs no more", freed_async),
         CASE("TSC-06 before the first run, between two, after the end", before_between_after),
         CASE("TSC-06 what was taken before a shutdown is run", taken_is_run),
-        CASE("TSC-06 posts while the loop is shut down: taken and run, or refused", race_with_the_end),
+        CASE("TSC-06 posts while the loop is shut down: taken and run, or refused",
+             race_with_the_end),
         CASE("TSC-06 a shutdown waits for who is about to post", waits_for_who_enters),
         CASE("TSC-08 a callback that fails is told, and the later ones run", failures_are_told),
-        CASE("TSC-10 a task that can't be made on the loop's side: its waiter is told", creation_fails),
+        CASE("TSC-10 a task that can't be made on the loop's side: its waiter is told",
+             creation_fails),
         CASE("TSC-10 a stack that is refused", stack_fails),
         CASE("TSC-10 calls of another thread that may not be", foreign_calls),
         CASE("no memory, no loop, no function", no_memory),

@@ -1,5 +1,6 @@
-/* ferry_run(): the result, what it leaves behind (nothing), signals, options and errors. What concerns signals and crashes
- * is done by this program, started once more with the name of a scenario. */
+/* ferry_run(): the result, what it leaves behind (nothing), signals, options and errors. What
+ * concerns signals and crashes is done by this program, started once more with the name of a
+ * scenario. */
 #include "config.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* The orderly end of a loop: from wherever it is asked for, soft then hard, with a report of what stays behind. */
+/* The orderly end of a loop: from wherever it is asked for, soft then hard, with a report of
+ * what stays behind. */
 #include "config.h"
 
 #include <errno.h>
@@ -145,7 +146,8 @@ static void from_a_job(void **state) {
     assert_int_equal(a.rc, -EINPROGRESS); /* the job was waited for */
 }
 
-/* The run is over before the shutdown, which a callback asked for, is: the next call sees it through. */
+/* The run is over before the shutdown, which a callback asked for, is: the next call sees it
+ * through. */
 static int64_t leaves_one_hidden(void *arg) {
     struct asked *a = arg;
     a->loop = ferry_loop_current();
@@ -451,7 +453,8 @@ static void second_call_hurries(void **state) {
     event_base_free(base);
 }
 
-/* Nothing in the process can wake it, and it sits in a shield: a shutdown without a limit goes on all the same. */
+/* Nothing in the process can wake it, and it sits in a shield: a shutdown without a limit goes
+ * on all the same. */
 static int64_t waits_for_nobody(void *arg) {
     ferry_event never = FERRY_EVENT_INIT;
     ferry_scope shield = FERRY_SCOPE_INIT;

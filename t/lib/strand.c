@@ -156,14 +156,17 @@ static void strands_take_turns(void **state) {
 
 static void a_strand_has_a_limit_of_its_own(void **state) {
     (void)state;
-    ferry_executor *pool = make_pool(2, &(ferry_executor_options){.queue_max = 1, .full = FERRY_FULL_REFUSE});
+    ferry_executor *pool =
+        make_pool(2, &(ferry_executor_options){.queue_max = 1, .full = FERRY_FULL_REFUSE});
     ferry_executor *strand;
     gate g = GATE_INIT;
     struct journal journal = JOURNAL;
     struct visit visits[4];
     ferry_future *jobs[4];
     assert_int_equal(
-        ferry_strand_new(&strand, pool, &(ferry_executor_options){.queue_max = 3, .full = FERRY_FULL_REFUSE}), 0);
+        ferry_strand_new(&strand, pool,
+                         &(ferry_executor_options){.queue_max = 3, .full = FERRY_FULL_REFUSE}),
+        0);
     for (int i = 0; i < 4; i++) {
         visits[i] = (struct visit){&journal, i, &g};
         jobs[i] = ferry_submit(strand, visit, &visits[i]);
@@ -188,12 +191,14 @@ static void a_strand_has_a_limit_of_its_own(void **state) {
 static void a_turn_needs_a_thread_and_no_place(void **state) {
     (void)state;
     for (int i = 0; i < 50; i++) {
-        ferry_executor *pool = make_pool(1, &(ferry_executor_options){.queue_max = 1, .full = FERRY_FULL_REFUSE});
+        ferry_executor *pool =
+            make_pool(1, &(ferry_executor_options){.queue_max = 1, .full = FERRY_FULL_REFUSE});
         ferry_executor *strand = make_strand(pool, 1);
         gate g = GATE_INIT;
         struct journal journal = JOURNAL;
         struct visit v = {&journal, 1, &g};
-        ferry_future *jobs[] = {ferry_submit(strand, visit, &v), ferry_submit(pool, return_arg, as_arg(1))};
+        ferry_future *jobs[] = {ferry_submit(strand, visit, &v),
+                                ferry_submit(pool, return_arg, as_arg(1))};
         if (i % 2)
             gate_wait_arrivals(&g, 1);
         assert_false(ferry_done(jobs[1]));
@@ -217,8 +222,9 @@ static void *submit_and_await(void *arg) {
 static void places_in_a_strand_are_given_in_order(void **state) {
     (void)state;
     ferry_executor *pool = make_pool(2, NULL), *strand;
-    assert_int_equal(
-        ferry_strand_new(&strand, pool, &(ferry_executor_options){.threads_max = 1, .queue_max = 1}), 0);
+    assert_int_equal(ferry_strand_new(&strand, pool,
+                                      &(ferry_executor_options){.threads_max = 1, .queue_max = 1}),
+                     0);
     gate g = GATE_INIT;
     struct journal journal = JOURNAL;
     struct visit visits[8];
@@ -418,13 +424,15 @@ static void a_strand_on_a_closed_pool_is_closed(void **state) {
 
 static void what_a_strand_can_be_made_of(void **state) {
     (void)state;
-    ferry_executor *pool = make_pool(1, NULL), *strand = make_strand(pool, 1), *in_place, *bad = strand;
+    ferry_executor *pool = make_pool(1, NULL), *strand = make_strand(pool, 1), *in_place,
+                   *bad = strand;
     assert_int_equal(ferry_inline_new(&in_place), 0);
     assert_int_equal(ferry_strand_new(&bad, strand, NULL), -EINVAL);
     assert_null(bad);
     assert_non_null(strstr(ferry_errmsg(), "pool"));
     assert_int_equal(ferry_strand_new(&bad, in_place, NULL), -EINVAL);
-    assert_int_equal(ferry_strand_new(&bad, pool, &(ferry_executor_options){.threads_max = -1}), -EINVAL);
+    assert_int_equal(ferry_strand_new(&bad, pool, &(ferry_executor_options){.threads_max = -1}),
+                     -EINVAL);
     ferry_executor *of_default;
     assert_int_equal(ferry_strand_new(&of_default, NULL, NULL), 0);
     assert_int_equal(ferry_await(ferry_submit(of_default, return_arg, as_arg(5))), 5);
@@ -537,7 +545,8 @@ static void *flood(void *arg) {
     return NULL;
 }
 
-/* What only a strand's jobs touch needs no lock: ThreadSanitizer would see if one ran beside another. */
+/* What only a strand's jobs touch needs no lock: ThreadSanitizer would see if one ran beside
+ * another. */
 static void a_strand_guards_what_its_jobs_share(void **state) {
     (void)state;
     ferry_executor *pool = make_pool(3, &(ferry_executor_options){.idle_ms = 1});
@@ -561,23 +570,29 @@ static void a_strand_guards_what_its_jobs_share(void **state) {
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a strand runs one job at a time, in order", one_at_a_time_in_order),
-        CASE("EXE-02 a strand stays on its thread as long as it has jobs", a_strand_stays_on_its_thread),
+        CASE("EXE-02 a strand stays on its thread as long as it has jobs",
+             a_strand_stays_on_its_thread),
         CASE("a strand runs as many jobs as it is wide, and no more", as_many_as_it_is_wide),
         CASE("strands, and the pool's own jobs, take turns", strands_take_turns),
         CASE("a strand has a limit of its own, and takes no place in the pool's queue",
              a_strand_has_a_limit_of_its_own),
-        CASE("a strand's turn needs a thread of the pool, and no place", a_turn_needs_a_thread_and_no_place),
+        CASE("a strand's turn needs a thread of the pool, and no place",
+             a_turn_needs_a_thread_and_no_place),
         CASE("places in a full strand are given in order", places_in_a_strand_are_given_in_order),
-        CASE("a cancelled job leaves the others in order", a_cancelled_job_leaves_the_others_in_order),
+        CASE("a cancelled job leaves the others in order",
+             a_cancelled_job_leaves_the_others_in_order),
         CASE("EXE-06 stop of a strand waits for what is queued", stop_waits_for_what_is_queued),
         CASE("EXE-06 stop of a strand waits for the delivery", stop_waits_for_the_delivery),
-        CASE("EXE-07 when stop of a strand returns all its handles are done", stop_returns_when_all_handles_are_done),
+        CASE("EXE-07 when stop of a strand returns all its handles are done",
+             stop_returns_when_all_handles_are_done),
         CASE("a strand keeps its pool alive", a_strand_keeps_its_pool),
         CASE("EXE-06 a freed strand runs what is queued", a_freed_strand_runs_what_is_queued),
         CASE("EXE-05 a strand on a closed pool is closed", a_strand_on_a_closed_pool_is_closed),
         CASE("what a strand can be made of", what_a_strand_can_be_made_of),
-        CASE("EXE-14 a job that waits for one of its own strand runs it", a_strand_that_waits_for_itself),
-        CASE("EXE-14 a job that waits for a strand of its own full pool", a_pool_job_that_waits_for_a_strand),
+        CASE("EXE-14 a job that waits for one of its own strand runs it",
+             a_strand_that_waits_for_itself),
+        CASE("EXE-14 a job that waits for a strand of its own full pool",
+             a_pool_job_that_waits_for_a_strand),
         CASE("a strand guards what its jobs share", a_strand_guards_what_its_jobs_share),
     };
     return SUPPORT_RUN(tests);

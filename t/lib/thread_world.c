@@ -1,4 +1,5 @@
-/* From tasks to threads and back: calls that a loop hands to threads, and calls of threads into a loop. */
+/* From tasks to threads and back: calls that a loop hands to threads, and calls of threads into
+ * a loop. */
 #include "config.h"
 
 #include <errno.h>
@@ -105,7 +106,8 @@ TASK_TEST(abandoned_calls_keep_their_places) {
     keep_log(&log, FERRY_LOG_WARNING, "");
     for (int i = 0; i < CALLS; i++) {
         calls[i] = (struct call){.gate = GATE_INIT, .result = i};
-        jobs[i] = ferry_submit_with(pool, work, &calls[i], &(ferry_job_options){.policy = FERRY_JOB_ABANDON});
+        jobs[i] = ferry_submit_with(pool, work, &calls[i],
+                                    &(ferry_job_options){.policy = FERRY_JOB_ABANDON});
         if (i < MOST)
             gate_wait_arrivals(&calls[i].gate, 1);
     }
@@ -194,7 +196,8 @@ TASK_TEST(a_thread_sees_that_its_host_was_cancelled) {
     return 0;
 }
 
-/* Its scope was cancelled, and the thread sees that though nobody has awaited or cancelled the job. */
+/* Its scope was cancelled, and the thread sees that though nobody has awaited or cancelled the
+ * job. */
 TASK_TEST(a_thread_sees_that_its_scope_was_cancelled) {
     ferry_executor *pool = make_pool(1, NULL);
     struct poll p = {.begun = GATE_INIT};
@@ -300,8 +303,8 @@ static void must_not_be_called(ferry_future *f, int64_t result, void *arg) {
 static void check_closed(ferry_loop *loop) {
     atomic_int frees;
     atomic_init(&frees, 0);
-    ferry_future *task =
-        ferry_spawn_on_with(loop, must_not_run, &frees, &(ferry_task_options){.arg_free = count_late_free});
+    ferry_future *task = ferry_spawn_on_with(loop, must_not_run, &frees,
+                                             &(ferry_task_options){.arg_free = count_late_free});
     CHECK(ferry_done(task));
     CHECK_INT(ferry_await(task), FERRY_ECLOSED);
     CHECK_INT(atomic_load(&frees), 1);
@@ -372,7 +375,8 @@ static int64_t clean_up_in_a_shield(void *arg) {
     return 0;
 }
 
-/* The first task, whose end is that of the run, has nothing to clean up. The run goes on for the shutdown. */
+/* The first task, whose end is that of the run, has nothing to clean up. The run goes on for the
+ * shutdown. */
 static void a_run_goes_on_until_the_shutdown_is_over(void **state) {
     (void)state;
     struct portal p;
@@ -541,18 +545,26 @@ int main(void) {
              a_cancelled_task_waits_for_its_thread),
         CASE("THR-02 with ABANDON a cancelled task leaves its thread behind",
              a_cancelled_task_leaves_its_thread_behind),
-        CASE("THR-04 abandoned calls keep their places until their threads end", abandoned_calls_keep_their_places),
+        CASE("THR-04 abandoned calls keep their places until their threads end",
+             abandoned_calls_keep_their_places),
         CASE("THR-06 a thread sees that its host was cancelled; one without a scope can't be",
              a_thread_sees_that_its_host_was_cancelled),
-        CASE("THR-06 a thread sees that its scope was cancelled", a_thread_sees_that_its_scope_was_cancelled),
-        CASE("THR-09 what blocks is refused on a loop's thread", what_blocks_is_refused_on_a_loops_thread),
+        CASE("THR-06 a thread sees that its scope was cancelled",
+             a_thread_sees_that_its_scope_was_cancelled),
+        CASE("THR-09 what blocks is refused on a loop's thread",
+             what_blocks_is_refused_on_a_loops_thread),
         CASE("THR-11 a closed loop says so", a_closed_loop_says_so),
-        CASE("THR-11 a loop that is being shut down says so", a_loop_that_is_being_shut_down_says_so),
-        CASE("THR-12 a run goes on until the shutdown is over", a_run_goes_on_until_the_shutdown_is_over),
-        CASE("THR-12 a shutdown and the end of the run race", a_shutdown_and_the_end_of_the_run_race),
+        CASE("THR-11 a loop that is being shut down says so",
+             a_loop_that_is_being_shut_down_says_so),
+        CASE("THR-12 a run goes on until the shutdown is over",
+             a_run_goes_on_until_the_shutdown_is_over),
+        CASE("THR-12 a shutdown and the end of the run race",
+             a_shutdown_and_the_end_of_the_run_race),
         CASE("THR-12 a thread cancels a task at once", a_thread_cancels_a_task_at_once),
-        CASE("THR-12 a loop ends while threads wait for its tasks", a_loop_ends_while_threads_wait_for_its_tasks),
-        CASE("THR-12 a loop that ends normally waits for its tasks", a_loop_that_ends_normally_waits_for_its_tasks),
+        CASE("THR-12 a loop ends while threads wait for its tasks",
+             a_loop_ends_while_threads_wait_for_its_tasks),
+        CASE("THR-12 a loop that ends normally waits for its tasks",
+             a_loop_that_ends_normally_waits_for_its_tasks),
         CASE("a loop asks a thread that asks another loop", through_two_loops_and_a_pool),
     };
     return SUPPORT_RUN(tests);

@@ -1,7 +1,8 @@
-/* What the system may refuse a pool, and what a pool asks of the system: threads that can't be made, and wake-ups.
+/* What the system may refuse a pool, and what a pool asks of the system: threads that can't be
+ * made, and wake-ups.
  *
- * The program is linked with --wrap for pthread_create, ferry__futex_wait, ferry__futex_wake and ferry__executor_lock: the
- * calls of the library's objects come here first. */
+ * The program is linked with --wrap for pthread_create, ferry__futex_wait, ferry__futex_wake and
+ * ferry__executor_lock: the calls of the library's objects come here first. */
 #include "config.h"
 
 #include <errno.h>
@@ -20,8 +21,10 @@
 #include "support.h"
 #include "waiters.h"
 
-int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg);
 void __real_ferry__futex_wake(uint32_t *word, int count);
 void __wrap_ferry__futex_wake(uint32_t *word, int count);
 void __real_ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline);
@@ -37,7 +40,8 @@ static _Thread_local bool is_worker; /* of a pool, as of its last call that come
 static _Thread_local bool hold_wakes; /* of this thread, until it has let them go */
 static _Thread_local uint32_t *held[16];
 
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg) {
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
+                          void *arg) {
     if (atomic_load(&allowed) == INT_MAX || atomic_fetch_sub(&allowed, 1) > 0)
         return __real_pthread_create(thread, attr, fn, arg);
     atomic_fetch_add(&refused, 1);
@@ -74,7 +78,8 @@ void __wrap_ferry__executor_lock(ferry_executor *executor) {
     __real_ferry__executor_lock(executor);
 }
 
-/* A worker that has slept so often for a while, and not to an end, has lost patience at least once, and stays. */
+/* A worker that has slept so often for a while, and not to an end, has lost patience at least
+ * once, and stays. */
 static atomic_int patient;
 
 void __wrap_ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline) {
@@ -102,7 +107,8 @@ static void allow_all(void) {
 
 static void without_any_thread_a_job_fails(void **state) {
     (void)state;
-    ferry_executor *pool = make_pool(4, NULL), *strand = make_strand(pool, 2), *both[] = {pool, strand};
+    ferry_executor *pool = make_pool(4, NULL), *strand = make_strand(pool, 2),
+                   *both[] = {pool, strand};
     allow_threads(0);
     for (int i = 0; i < 2; i++) {
         ferry_future *job = ferry_submit(both[i], return_arg, as_arg(1));
@@ -161,17 +167,20 @@ enum { MANY = 32 };
 static void who_waits_for_a_place_fails_too(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++) {
-        ferry_executor *pool = make_pool(1, &(ferry_executor_options){.queue_max = 2}), *executor = pool;
+        ferry_executor *pool = make_pool(1, &(ferry_executor_options){.queue_max = 2}),
+                       *executor = pool;
         gate g = GATE_INIT;
         if (i == 1)
-            assert_int_equal(ferry_strand_new(&executor, pool, &(ferry_executor_options){.queue_max = 2}), 0);
+            assert_int_equal(
+                ferry_strand_new(&executor, pool, &(ferry_executor_options){.queue_max = 2}), 0);
         struct submission submissions[MANY];
         pthread_t threads[MANY];
         before_refusal = &g;
         allow_threads(0);
         for (int k = 0; k < MANY; k++) {
             submissions[k] = (struct submission){executor, 0};
-            assert_int_equal(__real_pthread_create(&threads[k], NULL, submit_one, &submissions[k]), 0);
+            assert_int_equal(__real_pthread_create(&threads[k], NULL, submit_one, &submissions[k]),
+                             0);
             if (k == 0)
                 gate_wait_arrivals(&g, 1);
             else if (k >= 3)
@@ -210,7 +219,8 @@ static int64_t await_own_in_a_task(void *arg) {
     return ferry_await(ferry_spawn(await_own, arg));
 }
 
-/* The pool may have four threads, and gets one: a job that waits for another one doesn't wait for ever. */
+/* The pool may have four threads, and gets one: a job that waits for another one doesn't wait
+ * for ever. */
 TASK_TEST(the_only_thread_waits) {
     ferry_executor *pool = make_pool(4, NULL);
     int64_t thread = ferry_await(ferry_submit(pool, my_thread, NULL));
@@ -240,7 +250,8 @@ static int64_t pass_gate(void *arg) {
 
 static void a_burst_costs_one_wake_up(void **state) {
     (void)state;
-    ferry_executor *pool = make_pool(1, NULL), *strand = make_strand(pool, 1), *both[] = {pool, strand};
+    ferry_executor *pool = make_pool(1, NULL), *strand = make_strand(pool, 1),
+                   *both[] = {pool, strand};
     for (int i = 0; i < 2; i++) {
         gate g = GATE_INIT;
         ferry_future *jobs[100];
@@ -264,7 +275,8 @@ static int64_t stand_and_tell(void *arg) {
     return gettid();
 }
 
-/* One is woken, and hasn't got to the line yet: it will see what came meanwhile, and call the others if need be. */
+/* One is woken, and hasn't got to the line yet: it will see what came meanwhile, and call the
+ * others if need be. */
 static void one_wake_up_is_on_its_way(void **state) {
     (void)state;
     ferry_executor *pool = make_pool(3, NULL);
@@ -341,7 +353,8 @@ static void a_strand_wakes_nobody_for_its_next_job(void **state) {
 static void the_least_number_stays(void **state) {
     (void)state;
     enum { ALL = 8, LEAST = 3, IDLE_MS = 5 };
-    ferry_executor *pool = make_pool(ALL, &(ferry_executor_options){.idle_ms = IDLE_MS, .threads_min = LEAST});
+    ferry_executor *pool =
+        make_pool(ALL, &(ferry_executor_options){.idle_ms = IDLE_MS, .threads_min = LEAST});
     gate g = GATE_INIT, leaving = GATE_INIT;
     ferry_future *jobs[ALL];
     atomic_store(&patient, 0);
@@ -388,7 +401,8 @@ static void make_all(atomic_int *marks) {
     ferry_future *job = NULL;
     assert_int_equal(ferry_scope_open(&scope, FERRY_FOREVER), 0); /* its flag is inherited */
     if (rc_strand == 0)
-        job = ferry_submit_with(strand, count_run, marks, &(ferry_job_options){.arg_free = count_free});
+        job = ferry_submit_with(strand, count_run, marks,
+                                &(ferry_job_options){.arg_free = count_free});
     ferry_scope_close(&scope, 0);
     int64_t result = ferry_await(job);
     if (rc_strand == 0)
@@ -429,7 +443,8 @@ int main(void) {
         CASE("without any thread a job fails with EAGAIN", without_any_thread_a_job_fails),
         CASE("fewer threads than asked for do as well", fewer_threads_do),
         CASE("a stack that there is no memory for", a_stack_that_there_is_no_memory_for),
-        CASE("when there is no thread who waits for a place fails too", who_waits_for_a_place_fails_too),
+        CASE("when there is no thread who waits for a place fails too",
+             who_waits_for_a_place_fails_too),
         CASE("EXE-14 the only thread there is waits for a job behind it", the_only_thread_waits),
         CASE("a burst of submits costs one wake-up", a_burst_costs_one_wake_up),
         CASE("nobody is woken while a wake-up is on its way", one_wake_up_is_on_its_way),

@@ -1,6 +1,6 @@
-/* Two loops on two threads exchange items both ways, through queues, under a mutex that both take, and ask each other by
- * handles. FERRY_TEST_ITEMS says how many items each way; a million of them is for a run by hand, best under
- * ThreadSanitizer. */
+/* Two loops on two threads exchange items both ways, through queues, under a mutex that both
+ * take, and ask each other by handles. FERRY_TEST_ITEMS says how many items each way; a million
+ * of them is for a run by hand, best under ThreadSanitizer. */
 #include "config.h"
 
 #include <errno.h>

@@ -101,7 +101,8 @@ WORLDS_TEST(groups_in_groups) {
     CHECK_INT(ferry_group_close(&outer, rc), FERRY_EGROUP);
     size_t n;
     const ferry_error *errors = ferry_group_errors(&n);
-    if (CHECK_INT(n, 1) && CHECK_INT(errors[0].code, FERRY_EGROUP) && CHECK_INT(errors[0].n_causes, 1))
+    if (CHECK_INT(n, 1) && CHECK_INT(errors[0].code, FERRY_EGROUP) &&
+        CHECK_INT(errors[0].n_causes, 1))
         CHECK_INT(errors[0].causes[0].code, -EIO);
     open_group(&outer); /* the outer one fails */
     open_group(&inner);
@@ -545,15 +546,18 @@ int main(void) {
         CASE("GRP-13 in every world: nothing is taken after the end", nothing_after_the_end),
         CASE("GRP-17 in every world: children are told behind a shield", told_behind_a_shield),
         CASE("AGG-02 in every world: all is collected", collected),
-        CASE("AGG-03 in every world: a child is cancelled elsewhere", a_child_is_cancelled_elsewhere),
+        CASE("AGG-03 in every world: a child is cancelled elsewhere",
+             a_child_is_cancelled_elsewhere),
         CASE("AGG-04 in every world: a gather is cancelled", a_gather_is_cancelled),
         CASE("AGG-06 in every world: twice the same handle", twice_the_same),
         CASE("AGG-08 in every world: the first error", the_first_error),
-        CASE("AGG-09 AGG-14 in every world: waits leave handles alone; nothing to wait for", waits_leave_handles_alone),
+        CASE("AGG-09 AGG-14 in every world: waits leave handles alone; nothing to wait for",
+             waits_leave_handles_alone),
         CASE("AGG-11 in every world: shields", shields),
         CASE("AGG-12 in every world: an orphan's error is told once", an_orphans_error),
         CASE("FUT-08 in every world: errors that nobody read", unread_errors),
-        CASE("FUT-10 in every world: dropped without a value, nobody listens", dropped_without_a_value),
+        CASE("FUT-10 in every world: dropped without a value, nobody listens",
+             dropped_without_a_value),
         CASE("CND-02 in every world: a condition without its mutex", a_condition_without_its_mutex),
         CASE("SEM-05 in every world: above the bound", above_the_bound),
         CASE("BAR-07 in every world: aborted until it is reset", aborted_until_reset),
@@ -562,8 +566,9 @@ int main(void) {
         CASE("QUE-06 an item or a place belongs to a parked thread", what_is_put_is_theirs),
         CASE("QUE-08 in every world: joined", joined),
         CASE("CHN-02 a thread receives: sent, cancelled", sent_then_cancelled),
-        CASE("CHN-11 in every world: a producer's own scope, and a consumer that is cancelled first",
-             a_producers_own_scope),
+        CASE(
+            "CHN-11 in every world: a producer's own scope, and a consumer that is cancelled first",
+            a_producers_own_scope),
     };
     return SUPPORT_RUN(tests);
 }

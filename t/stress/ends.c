@@ -310,7 +310,9 @@ static void send_race(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("EXE-07 closed while jobs run, are queued, submitted and cancelled: none stays pending", close_race),
+        CASE(
+            "EXE-07 closed while jobs run, are queued, submitted and cancelled: none stays pending",
+            close_race),
         CASE("EXE-02 jobs come while threads fall asleep and leave: none is forgotten", job_race),
         CASE("THR-12 threads start tasks and cancel them at once", cancel_race),
         CASE("THR-12 a loop ends while threads hand it tasks: every handle ends", portal_race),

@@ -1,4 +1,5 @@
-/* Stress twins of the races at queues and channels: QUE-02, QUE-04, QUE-06, CHN-02, CHN-04. See stress.h. */
+/* Stress twins of the races at queues and channels: QUE-02, QUE-04, QUE-06, CHN-02, CHN-04. See
+ * stress.h. */
 #include "config.h"
 
 #include "actor.h"
@@ -410,7 +411,8 @@ static void late_race(void **state) {
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("QUE-02 put, put and cancelled at once: nothing lost, never 2 first", two_race),
-        CASE("QUE-04 one of two getters is cancelled or times out: the other one has it", getters_race),
+        CASE("QUE-04 one of two getters is cancelled or times out: the other one has it",
+             getters_race),
         CASE("QUE-04 one of three putters is cancelled: the others keep their order", putters_race),
         CASE("QUE-06 an item or a place belongs to who is parked", owned_race),
         CASE("CHN-02 sent and cancelled at once: first wake wins", sent_race),

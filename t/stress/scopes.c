@@ -1,5 +1,5 @@
-/* Stress twins of the races between scopes, shields, deadlines and cancels: CAN-13, CAN-16, SCP-02, SCP-11, SCP-12.
- * See stress.h. */
+/* Stress twins of the races between scopes, shields, deadlines and cancels: CAN-13, CAN-16,
+ * SCP-02, SCP-11, SCP-12. See stress.h. */
 #include "config.h"
 
 #include "actor.h"
@@ -314,8 +314,11 @@ static void shield_race(void **state) {
 
 int main(void) {
     static const struct CMUnitTest tests[] = {
-        CASE("CAN-13 two scopes are cancelled at once: the hook is called once, then the shield holds", abort_race),
-        CASE("CAN-16 cancelled by a thread that drops the handle: unwound at home, once", dropped_race),
+        CASE("CAN-13 two scopes are cancelled at once: the hook is called once, then the shield "
+             "holds",
+             abort_race),
+        CASE("CAN-16 cancelled by a thread that drops the handle: unwound at home, once",
+             dropped_race),
         CASE("SCP-02 completed while somebody looks with a time-out of zero", ready_race),
         CASE("SCP-11 the inner one expires and the outer is cancelled at once", outer_race),
         CASE("SCP-12 a shield and what is around it are cancelled at once", shield_race),

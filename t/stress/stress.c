@@ -126,7 +126,9 @@ static void *act_main(void *arg) {
         for (int i = 0; i < BATCH; i++) {
             struct stress_round *round = record(e, i);
             /* All are in the same round: the next one's objects are of no interest yet. */
-            for (int looks = 0; i > 0 && atomic_load(&((struct stress_round *)record(e, i - 1))->begun) < e->n_acts;
+            for (int looks = 0;
+                 i > 0 &&
+                 atomic_load(&((struct stress_round *)record(e, i - 1))->begun) < e->n_acts;
                  looks++)
                 if (looks >= LOOKS)
                     sched_yield();
@@ -223,7 +225,8 @@ static long run_half(const struct stress_race *race, bool tasks, long rounds) {
     for (int i = 0; i < e.n_hands + (tasks ? 0 : e.n_acts); i++, n++) {
         bool hand = i < e.n_hands;
         parts[n] = (struct part){.engine = &e, .number = hand ? i : i - e.n_hands};
-        assert_int_equal(pthread_create(&parts[n].thread, NULL, hand ? hand_main : act_main, &parts[n]), 0);
+        assert_int_equal(
+            pthread_create(&parts[n].thread, NULL, hand ? hand_main : act_main, &parts[n]), 0);
     }
     struct stretch s = {&e, rounds, 0, n};
     if (tasks)

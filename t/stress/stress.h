@@ -1,10 +1,10 @@
 /* The same race again and again, with real threads, held up at random at the library's switch
  * points.
  *
- * A race has a record for each round. Its acts are the waiters: each is a task of its own on one loop, or, in
- * another half of the rounds, they are threads. Its hands are what happens to them: each is a thread of its own,
- * and comes to a round as soon as all acts have begun it. Rounds are run in batches, so that tasks of
- * many rounds stand at their objects at once.
+ * A race has a record for each round. Its acts are the waiters: each is a task of its own on one
+ * loop, or, in another half of the rounds, they are threads. Its hands are what happens to them:
+ * each is a thread of its own, and comes to a round as soon as all acts have begun it. Rounds are
+ * run in batches, so that tasks of many rounds stand at their objects at once.
  *
  *     STRESS_ROUNDS   how many rounds of each race (1,000,000)
  *     STRESS_SEED     of the delays (taken from the clock; printed) */
@@ -41,7 +41,8 @@ struct stress_race {
 /* Runs a part of the rounds with tasks, and the others with threads, until one has failed. */
 void stress_run(const struct stress_race *race);
 
-/* For races of another shape: how many rounds, the seed at work from now on, and when to look up. */
+/* For races of another shape: how many rounds, the seed at work from now on, and when to look
+ * up. */
 long stress_rounds(void);
 void stress_begin(void);
 void stress_end(long rounds);

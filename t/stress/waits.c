@@ -1,5 +1,5 @@
-/* Stress twins of the races between a grant, a cancel and a time-out: LCK-04, SEM-03, CND-03, CND-05, CAN-07.
- * See stress.h. */
+/* Stress twins of the races between a grant, a cancel and a time-out: LCK-04, SEM-03, CND-03,
+ * CND-05, CAN-07. See stress.h. */
 #include "config.h"
 
 #include "actor.h"
@@ -263,7 +263,9 @@ int main(void) {
         CASE("CAN-07 completed and cancelled at once: first wake wins", wake_race),
         CASE("LCK-04 handed over and cancelled at once: exactly one holder", lock_race),
         CASE("SEM-03 released and cancelled at once: no permit is lost", sem_race),
-        CASE("CND-03 CND-05 signalled and cancelled at once: held on every way out, no signal is lost", cond_race),
+        CASE("CND-03 CND-05 signalled and cancelled at once: held on every way out, no signal is "
+             "lost",
+             cond_race),
     };
     return SUPPORT_RUN(tests);
 }

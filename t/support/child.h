@@ -1,4 +1,5 @@
-/* What the child of a fork says to the test, and a child that is the same program from the start. */
+/* What the child of a fork says to the test, and a child that is the same program from the
+ * start. */
 #ifndef FERRY_TEST_CHILD_H
 #define FERRY_TEST_CHILD_H
 
@@ -22,8 +23,9 @@ static inline bool child_was_good(int status) {
     return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
-/* In the child of a fork: becomes this program anew, with one argument or two (the second may be NULL). By its
- * path: under Valgrind /proc/self/exe is one only for those who read it. Returns when that can't be. */
+/* In the child of a fork: becomes this program anew, with one argument or two (the second may be
+ * NULL). By its path: under Valgrind /proc/self/exe is one only for those who read it. Returns
+ * when that can't be. */
 static inline void exec_anew(const char *argument, const char *second) {
     char self[4096];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);

@@ -103,8 +103,8 @@ void points_delay(uint64_t seed) {
     atomic_store(&delay_seed, seed);
 }
 
-/* Not inlined: a task that was moved between two calls would be on the same thread, but the compiler
- * mustn't rest on that. */
+/* Not inlined: a task that was moved between two calls would be on the same thread, but the
+ * compiler mustn't rest on that. */
 __attribute__((noinline)) uint32_t points_random(void) {
     uint64_t seed = atomic_load_explicit(&delay_seed, memory_order_relaxed);
     if (stream_seed != seed || stream == 0) {

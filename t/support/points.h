@@ -8,15 +8,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* From now on every thread is held up at random: by spinning, by giving the processor away, rarely by
- * a short sleep. The same seed gives each thread, numbered by its first point, the same delays;
- * what the kernel does beside that isn't in anybody's hand. 0: no more. */
+/* From now on every thread is held up at random: by spinning, by giving the processor away,
+ * rarely by a short sleep. The same seed gives each thread, numbered by its first point, the
+ * same delays; what the kernel does beside that isn't in anybody's hand. 0: no more. */
 void points_delay(uint64_t seed);
 
 /* The next number of the calling thread's own random stream, for what else a race decides. */
 uint32_t points_random(void);
 
-/* The first who comes to `point` stays there until the test says go; those who come after it pass. */
+/* The first who comes to `point` stays there until the test says go; those who come after it
+ * pass. */
 struct point_stop {
     const char *point;
     pthread_t thread;  /* of whom; with `any` unset */

@@ -34,7 +34,8 @@ static inline ferry_executor_stats stats_of(ferry_executor *executor) {
     return stats;
 }
 
-/* Waits for the end of all jobs and threads, and gives it back: a job or thread that stays would hang the test. */
+/* Waits for the end of all jobs and threads, and gives it back: a job or thread that stays would
+ * hang the test. */
 static inline void end_pool(ferry_executor *executor) {
     CHECK_INT(ferry_executor_stop(executor, FERRY_FOREVER), 0);
     ferry_executor_free(executor);

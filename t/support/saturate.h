@@ -14,8 +14,9 @@ typedef struct saturation {
     unsigned count;
 } saturation;
 
-/* Submits a job for each of the pool's `threads` threads (its threads_max) and returns when all of
- * them stand at a gate. It blocks the calling thread. `s` must stay where it is until desaturate(). */
+/* Submits a job for each of the pool's `threads` threads (its threads_max) and returns when all
+ * of them stand at a gate. It blocks the calling thread. `s` must stay where it is until
+ * desaturate(). */
 void saturate(saturation *s, ferry_executor *pool, unsigned threads);
 
 /* Opens the gate and awaits those jobs: from a task it suspends, from a thread it blocks. */

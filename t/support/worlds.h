@@ -53,7 +53,8 @@ static inline void *meanwhile_thread(void *arg) {
     return NULL;
 }
 
-static inline void meanwhile(struct meanwhile *m, ferry_future *f, void (*act)(void *arg), void *arg) {
+static inline void meanwhile(struct meanwhile *m, ferry_future *f, void (*act)(void *arg),
+                             void *arg) {
     *m = (struct meanwhile){.f = f, .act = act, .arg = arg};
     m->thread = start_thread(meanwhile_thread, m);
 }
