@@ -407,11 +407,6 @@ static const struct ferry__stream_kind map_kind = {
 
 /* ---- Making one ------------------------------------------------------------------------------ */
 
-static ferry_stream *refuse_new(struct ferry__ctx *ctx, int code, struct ferry__detail *why) {
-    errno = -(int)ferry__error_say(ctx, -code, why);
-    return NULL;
-}
-
 static const ferry_map_options defaults;
 
 /* 0, -EINVAL, -ENOMEM (no record). */
@@ -481,7 +476,7 @@ ferry_stream *ferry_map_submit(ferry_executor *pool, ferry_fn fn, const ferry_so
         ferry__free(m);
     }
     if (rc == -ENOMEM) /* the others have said why */
-        return refuse_new(ctx, ENOMEM, NULL);
+        return ferry__stream_refuse(ctx, ENOMEM, NULL);
     errno = -rc;
     return NULL;
 }
@@ -498,10 +493,10 @@ ferry_stream *ferry_map_spawn(ferry_fn fn, const ferry_source *source,
     }
     ferry_loop *loop = ferry__loop_of(ctx);
     if (!loop)
-        return refuse_new(ctx, EINVAL, &say_no_loop);
+        return ferry__stream_refuse(ctx, EINVAL, &say_no_loop);
     struct map *m = make(fn, source, options);
     if (!m)
-        return refuse_new(ctx, ENOMEM, NULL);
+        return ferry__stream_refuse(ctx, ENOMEM, NULL);
     m->loop = loop;
     ferry__loop_ref(loop);
     ferry__stream_init(&m->base, &map_kind, 1, ctx);

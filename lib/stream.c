@@ -434,7 +434,7 @@ static const struct ferry__stream_kind produced_kind = {
 
 /* ---- Making one ------------------------------------------------------------------------------ */
 
-static ferry_stream *refuse_new(struct ferry__ctx *ctx, int code, struct ferry__detail *why) {
+ferry_stream *ferry__stream_refuse(struct ferry__ctx *ctx, int code, struct ferry__detail *why) {
     errno = -(int)ferry__error_say(ctx, -code, why);
     return NULL;
 }
@@ -468,7 +468,7 @@ static ferry_stream *made(struct produced *p, ferry_future *producer, struct fer
     if (!producer) {
         ferry_queue_free(p->queue);
         ferry__free(p);
-        return refuse_new(ctx, ENOMEM, NULL);
+        return ferry__stream_refuse(ctx, ENOMEM, NULL);
     }
     p->base.producer = producer;
     ferry__future_link(producer, &p->link);
@@ -483,7 +483,10 @@ ferry_stream *ferry_stream_spawn_on(ferry_loop *loop, ferry_stream_fn fn, void *
     if (ctx && !loop)
         loop = ferry__loop_of(ctx);
     if (!ctx || !fn || !loop)
-        return refuse_new(ctx, ctx ? EINVAL : ENOMEM, !ctx ? NULL : fn ? &say_no_loop : &say_no_fn);
+        return ferry__stream_refuse(ctx, ctx ? EINVAL : ENOMEM,
+                                    !ctx ? NULL
+                                    : fn ? &say_no_loop
+                                         : &say_no_fn);
     if (!options)
         options = &defaults;
     struct produced *p = make(fn, arg, options);
@@ -507,10 +510,10 @@ ferry_stream *ferry_stream_submit(ferry_executor *executor, ferry_stream_fn fn, 
     if (ctx && !executor)
         executor = ferry_executor_default();
     if (!ctx || !executor)
-        return refuse_new(ctx, ENOMEM, NULL);
+        return ferry__stream_refuse(ctx, ENOMEM, NULL);
     ferry__executor_check_fork(executor);
     if (!fn || executor->kind == FERRY__INLINE)
-        return refuse_new(ctx, EINVAL, fn ? &say_inline : &say_no_fn);
+        return ferry__stream_refuse(ctx, EINVAL, fn ? &say_inline : &say_no_fn);
     if (!options)
         options = &defaults;
     struct produced *p = make(fn, arg, options);

@@ -10,20 +10,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "executor.h"
 #include "service.h"
 #include "signal_wait.h"
 #include "support.h"
 #include "waiters.h"
-
-/* In the child, like CHECK: says what isn't so, and ends it. */
-#define MUST(claim) \
-    do { \
-        if (!CHECK(claim)) { \
-            fflush(stdout); \
-            _exit(1); \
-        } \
-    } while (0)
 
 /* Runs the function in a child; true when it came to its end. The child ends by exec: what the
  * parent's other threads held is unreachable there, and a leak checker would say so. */

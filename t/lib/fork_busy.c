@@ -25,15 +25,6 @@
 
 #define HOUR 3600000
 
-/* In a child, like CHECK: says what isn't so, and ends it. */
-#define MUST(claim) \
-    do { \
-        if (!CHECK(claim)) { \
-            fflush(stdout); \
-            _exit(1); \
-        } \
-    } while (0)
-
 /* Ends the child by exec: what the parent's other threads held is unreachable here, and a leak
  * checker would say so. */
 static void end_well(void) {

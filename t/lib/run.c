@@ -272,7 +272,7 @@ static void memory_ends(void **state) {
 
 /* ---- Signals, in a process of its own ----------------------------------------------------------------------------- */
 
-#define MUST(claim) \
+#define DEMAND(claim) \
     do { \
         if (!(claim)) { \
             fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #claim); \
@@ -289,14 +289,14 @@ static bool requested(ferry_future *task) {
 
 static bool is_default(int signo) {
     struct sigaction action;
-    MUST(sigaction(signo, NULL, &action) == 0);
+    DEMAND(sigaction(signo, NULL, &action) == 0);
     return action.sa_handler == SIG_DFL;
 }
 
 static int64_t sends_signal(void *arg) {
     (void)arg;
     until_parked(first);
-    MUST(kill(getpid(), signal_to_send) == 0);
+    DEMAND(kill(getpid(), signal_to_send) == 0);
     return 0;
 }
 
@@ -305,11 +305,11 @@ static int64_t is_interrupted(void *arg) {
     first = ferry_self();
     ferry_detach(ferry_spawn(sends_signal, NULL));
     int rc = ferry_sleep(HOUR);
-    MUST(rc == -ECANCELED);
+    DEMAND(rc == -ECANCELED);
     ferry_scope shield = FERRY_SCOPE_INIT;
-    MUST(ferry_shield_open(&shield, LONG) == 0);
-    MUST(ferry_sleep(1) == 0);
-    MUST(ferry_scope_close(&shield, 0) == 0);
+    DEMAND(ferry_shield_open(&shield, LONG) == 0);
+    DEMAND(ferry_sleep(1) == 0);
+    DEMAND(ferry_scope_close(&shield, 0) == 0);
     *cleaned = true;
     return rc;
 }
@@ -317,10 +317,10 @@ static int64_t is_interrupted(void *arg) {
 static void once(int signo) {
     bool cleaned = false;
     signal_to_send = signo;
-    MUST(ferry_run(is_interrupted, &cleaned) == -EINTR);
-    MUST(strstr(ferry_errmsg(), "signal"));
-    MUST(cleaned);
-    MUST(is_default(SIGINT) && is_default(SIGTERM)); /* as before */
+    DEMAND(ferry_run(is_interrupted, &cleaned) == -EINTR);
+    DEMAND(strstr(ferry_errmsg(), "signal"));
+    DEMAND(cleaned);
+    DEMAND(is_default(SIGINT) && is_default(SIGTERM)); /* as before */
 }
 
 static void child_interrupted(void) {
@@ -334,14 +334,14 @@ static void child_terminated(void) {
 
 static int64_t has_a_result_all_the_same(void *arg) {
     bool cleaned;
-    MUST(is_interrupted(&cleaned) == -ECANCELED);
+    DEMAND(is_interrupted(&cleaned) == -ECANCELED);
     (void)arg;
     return 42;
 }
 
 static void child_result(void) {
     signal_to_send = SIGINT;
-    MUST(ferry_run(has_a_result_all_the_same, NULL) == 42);
+    DEMAND(ferry_run(has_a_result_all_the_same, NULL) == 42);
 }
 
 static int64_t is_cancelled_before(void *arg) {
@@ -349,10 +349,10 @@ static int64_t is_cancelled_before(void *arg) {
     ferry_cancel(first);
     ferry_detach(ferry_spawn(sends_signal, NULL));
     ferry_scope shield = FERRY_SCOPE_INIT;
-    MUST(ferry_shield_open(&shield, FERRY_FOREVER) == 0);
+    DEMAND(ferry_shield_open(&shield, FERRY_FOREVER) == 0);
     while (!atomic_load((_Atomic bool *)arg))
-        MUST(ferry_sleep(1) == 0);
-    MUST(ferry_scope_close(&shield, 0) == 0);
+        DEMAND(ferry_sleep(1) == 0);
+    DEMAND(ferry_scope_close(&shield, 0) == 0);
     return ferry_sleep(HOUR);
 }
 
@@ -360,7 +360,7 @@ static _Atomic bool seen;
 
 static int64_t sees_the_signal(void *arg) {
     (void)arg;
-    MUST(ferry_signal_wait(SIGINT) == 0);
+    DEMAND(ferry_signal_wait(SIGINT) == 0);
     atomic_store(&seen, true);
     return 0;
 }
@@ -373,14 +373,14 @@ static int64_t cancelled_and_watched(void *arg) {
 
 static void child_cancelled_before(void) {
     signal_to_send = SIGINT;
-    MUST(ferry_run(cancelled_and_watched, &seen) == -ECANCELED);
+    DEMAND(ferry_run(cancelled_and_watched, &seen) == -ECANCELED);
 }
 
 static int64_t sends_two(void *arg) {
     sends_signal(arg);
     while (!requested(first))
-        MUST(ferry_yield() == 0);
-    MUST(kill(getpid(), signal_to_send) == 0);
+        DEMAND(ferry_yield() == 0);
+    DEMAND(kill(getpid(), signal_to_send) == 0);
     return 0;
 }
 
@@ -389,22 +389,22 @@ static int64_t hides(void *arg) {
     first = ferry_self();
     ferry_detach(ferry_spawn(sends_two, NULL));
     ferry_scope shield = FERRY_SCOPE_INIT;
-    MUST(ferry_shield_open(&shield, FERRY_FOREVER) == 0);
-    MUST(ferry_sleep(HOUR) == -ECANCELED); /* the first one didn't end it, the second did */
+    DEMAND(ferry_shield_open(&shield, FERRY_FOREVER) == 0);
+    DEMAND(ferry_sleep(HOUR) == -ECANCELED); /* the first one didn't end it, the second did */
     ferry_scope_close(&shield, 0);
     return ferry_sleep(HOUR);
 }
 
 static void child_twice(void) {
     signal_to_send = SIGINT;
-    MUST(ferry_run(hides, NULL) == -EINTR);
+    DEMAND(ferry_run(hides, NULL) == -EINTR);
 }
 
 static int64_t does_not_listen(void *arg) {
     (void)arg;
     first = ferry_self();
     ferry_detach(ferry_spawn(sends_two, NULL));
-    MUST(ferry_sleep(HOUR) == -ECANCELED);
+    DEMAND(ferry_sleep(HOUR) == -ECANCELED);
     while (!is_default(SIGINT))
         ferry_yield();
     kill(getpid(), SIGINT); /* does what it did before */
@@ -419,11 +419,11 @@ static void child_thrice(void) {
 
 static int64_t is_told_late(void *arg) {
     bool *ended = arg;
-    MUST(ferry_sleep(HOUR) == -ECANCELED); /* the first task has ended */
+    DEMAND(ferry_sleep(HOUR) == -ECANCELED); /* the first task has ended */
     ferry_scope shield = FERRY_SCOPE_INIT;
-    MUST(ferry_shield_open(&shield, FERRY_FOREVER) == 0);
-    MUST(kill(getpid(), SIGTERM) == 0);
-    MUST(ferry_sleep(HOUR) == -ECANCELED);
+    DEMAND(ferry_shield_open(&shield, FERRY_FOREVER) == 0);
+    DEMAND(kill(getpid(), SIGTERM) == 0);
+    DEMAND(ferry_sleep(HOUR) == -ECANCELED);
     ferry_scope_close(&shield, 0);
     *ended = true;
     return 0;
@@ -439,8 +439,8 @@ static int64_t leaves_a_late_one(void *arg) {
 static void child_late(void) {
     bool ended = false;
     ferry_run_options patient = {.grace_ms = HOUR};
-    MUST(ferry_run_with(leaves_a_late_one, &ended, &patient) == 9);
-    MUST(ended);
+    DEMAND(ferry_run_with(leaves_a_late_one, &ended, &patient) == 9);
+    DEMAND(ended);
 }
 
 static volatile sig_atomic_t caught;
@@ -451,16 +451,16 @@ static void catches(int signo) {
 
 static int64_t sends_to_the_program(void *arg) {
     (void)arg;
-    MUST(kill(getpid(), SIGTERM) == 0);
+    DEMAND(kill(getpid(), SIGTERM) == 0);
     while (caught == 0)
-        MUST(ferry_sleep(1) == 0);
+        DEMAND(ferry_sleep(1) == 0);
     return 1;
 }
 
 static void child_no_signals(void) {
     signal(SIGTERM, catches);
-    MUST(ferry_run_with(sends_to_the_program, NULL, &(ferry_run_options){.no_signals = true}) == 1);
-    MUST(caught == SIGTERM);
+    DEMAND(ferry_run_with(sends_to_the_program, NULL, &(ferry_run_options){.no_signals = true}) == 1);
+    DEMAND(caught == SIGTERM);
 }
 
 static int64_t recurses(void *arg) {

@@ -319,25 +319,12 @@ static int64_t use_one(void *arg) {
     return 0;
 }
 
-static int64_t sweep(void *arg) {
-    use_one(arg); /* what is made once and kept */
-    for (int more = 0; more < 2; more++) {
-        for (long n = 0; CHECK(n < 200); n++) {
-            oom_after(n, more);
-            use_one(arg);
-            oom_never();
-            if (!oom_hit())
-                break;
-        }
-    }
-    return 0;
-}
-
 static void out_of_memory(void **state) {
     (void)state;
+    struct memory_sweep one = {.use = use_one}, other = {.use = use_one, .variant = &one};
     long blocks = oom_blocks();
-    assert_int_equal(ferry_run(sweep, NULL), 0);
-    assert_int_equal(ferry_run(sweep, &blocks), 0);
+    assert_int_equal(ferry_run(sweep_memory, &one), 0);
+    assert_int_equal(ferry_run(sweep_memory, &other), 0);
     assert_int_equal(oom_blocks(), blocks);
 }
 

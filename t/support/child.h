@@ -6,8 +6,20 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "support.h"
+
+/* In a child, like CHECK: says what isn't so, and ends it. */
+#define MUST(claim) \
+    do { \
+        if (!CHECK(claim)) { \
+            fflush(stdout); \
+            _exit(1); \
+        } \
+    } while (0)
 
 /* Ends the child. The good end is by a signal: tools that look for leaks at exit find the
  * records of the parent's threads there, which nobody in the child refers to. */

@@ -6,6 +6,7 @@
 #include <ferry.h>
 #include <stdatomic.h>
 
+#include "oom.h"
 #include "support.h"
 
 #define ITEM(n) ((void *)(intptr_t)(n))
@@ -61,6 +62,28 @@ static inline int64_t try_number(ferry_stream *stream) {
     void *item = ITEM(-1);
     int64_t rc = ferry_stream_try_next(stream, &item);
     return rc == 0 ? NUMBER(item) : rc;
+}
+
+/* In ferry_run(): whichever allocation of use(variant) fails, alone or
+ * with all that follow, use() holds and no memory is lost. */
+struct memory_sweep {
+    ferry_fn use;
+    void *variant;
+};
+
+static inline int64_t sweep_memory(void *arg) {
+    struct memory_sweep *s = arg;
+    s->use(s->variant); /* what is made once and kept */
+    for (int more = 0; more < 2; more++) {
+        for (long n = 0; CHECK(n < 300); n++) {
+            oom_after(n, more);
+            s->use(s->variant);
+            oom_never();
+            if (!oom_hit())
+                break;
+        }
+    }
+    return 0;
 }
 
 #endif
