@@ -186,14 +186,17 @@ int64_t ferry_sqlite_tx_script(ferry_sqlite_tx *tx, const char *sql) {
     return rc < 0 ? rc : ferry__sqlite_script_on(tx->conn, sql);
 }
 
+/* The first value as `type`: 1, 0 (there is no row) or an error. */
+static int64_t get(ferry_sqlite_tx *tx, struct ferry__sqlite_query query, int type,
+                   ferry_sqlite_value *got) {
+    int64_t rc = may_run_query(tx, query.sql, query.values, query.n);
+    return rc < 0 ? rc : ferry__sqlite_get_on(tx->conn, &query, type, got);
+}
+
 int64_t ferry_sqlite_tx_get_int64(ferry_sqlite_tx *tx, const char *sql,
                                   const ferry_sqlite_value *values, size_t n, int64_t *value) {
     ferry_sqlite_value got;
-    int64_t rc = may_run_query(tx, sql, values, n);
-    if (rc < 0)
-        return rc;
-    rc = ferry__sqlite_get_on(tx->conn, &(struct ferry__sqlite_query){sql, values, n},
-                              FERRY_SQLITE_INTEGER, &got);
+    int64_t rc = get(tx, (struct ferry__sqlite_query){sql, values, n}, FERRY_SQLITE_INTEGER, &got);
     if (rc > 0)
         *value = got.as.integer;
     return rc;
@@ -202,11 +205,7 @@ int64_t ferry_sqlite_tx_get_int64(ferry_sqlite_tx *tx, const char *sql,
 int64_t ferry_sqlite_tx_get_double(ferry_sqlite_tx *tx, const char *sql,
                                    const ferry_sqlite_value *values, size_t n, double *value) {
     ferry_sqlite_value got;
-    int64_t rc = may_run_query(tx, sql, values, n);
-    if (rc < 0)
-        return rc;
-    rc = ferry__sqlite_get_on(tx->conn, &(struct ferry__sqlite_query){sql, values, n},
-                              FERRY_SQLITE_FLOAT, &got);
+    int64_t rc = get(tx, (struct ferry__sqlite_query){sql, values, n}, FERRY_SQLITE_FLOAT, &got);
     if (rc > 0)
         *value = got.as.real;
     return rc;

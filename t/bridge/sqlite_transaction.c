@@ -278,6 +278,17 @@ static int64_t commit_itself(ferry_sqlite_tx *tx, void *arg) {
     CHECK_INT(tx_exec(tx, "INSERT INTO t(y) VALUES (3)"), FERRY_SQLITE(SQLITE_MISUSE));
     CHECK_SAYS("the transaction is over");
     CHECK_INT(ferry_sqlite_tx_script(tx, "DELETE FROM t"), FERRY_SQLITE(SQLITE_MISUSE));
+    int64_t whole;
+    double real;
+    ferry_sqlite_rows *rows;
+    sqlite3_stmt *statement;
+    CHECK_INT(ferry_sqlite_tx_get_int64(tx, "SELECT 1", FERRY_SQLITE_NO_VALUES, &whole),
+              FERRY_SQLITE(SQLITE_MISUSE));
+    CHECK_INT(ferry_sqlite_tx_get_double(tx, "SELECT 1.5", FERRY_SQLITE_NO_VALUES, &real),
+              FERRY_SQLITE(SQLITE_MISUSE));
+    CHECK_INT(ferry_sqlite_tx_query(tx, "SELECT 1", FERRY_SQLITE_NO_VALUES, &rows),
+              FERRY_SQLITE(SQLITE_MISUSE));
+    CHECK_INT(ferry_sqlite_tx_prepare(tx, "SELECT 1", &statement), FERRY_SQLITE(SQLITE_MISUSE));
     return 0;
 }
 
