@@ -109,7 +109,10 @@ struct ferry__cell {
 enum ferry__ctx_kind { FERRY__THREAD, FERRY__TASK, FERRY__JOB };
 
 struct ferry__ctx {
-    enum ferry__ctx_kind kind;
+    uint8_t kind;             /* enum ferry__ctx_kind; fixed */
+    bool ended;               /* ferry__ctx_end() was called */
+    bool untold;              /* a cancelled group's members may not know yet: ferry__scope_tell() */
+    bool shielded;            /* of the current wait: only a grant or its own deadline end it */
     _Atomic int asked;        /* atomic: some scope, or the job, may have been asked to stop: look */
     int budget;               /* calls left before one must let others run or read the clock */
     unsigned round;           /* how often the budget was used up */
@@ -118,19 +121,15 @@ struct ferry__ctx {
     struct ferry_scope *top;  /* innermost open scope */
     struct ferry_scope root;  /* where a cancel of the handle lands */
     struct ferry__waiter *parked;
-    bool ended;               /* ferry__ctx_end() was called */
-    bool untold;              /* a cancelled group's members may not know yet: ferry__scope_tell() */
-    bool shielded;            /* of the current wait: only a grant or its own deadline end it */
-    uint32_t listens;         /* job: the generation in which it got on scope.c's list; 0: never */
     int64_t wait_deadline;
     const char *waits_for;    /* static string */
     int64_t since;            /* loop time or clock when the wait began */
     ferry_loop *loop;         /* task: its loop; job: the one that it was submitted from, or NULL */
-    struct ferry__thread *thread; /* job, thread: whose */
+    union {
+        struct ferry__thread *thread; /* job, thread: whose */
+        void *starter;        /* task: group.c: who waits for ferry_ready() */
+    };
     ferry_future *self;       /* the handle of the task or job */
-    struct ferry__cell *inherited; /* job: the flag of the scope that it was started in */
-    struct ferry__ctx *listener_next, *listener_prev; /* job: under scope.c's lock */
-    uint32_t calm;            /* job: as long as this is ferry__scope_cancels, `inherited` can't have been set */
     struct ferry__cell *cells; /* of its open scopes: freed at the end without looking at the scopes */
     struct ferry__group_core *groups; /* group.c: open ones, innermost first */
     ferry_mutex *held;        /* mutexes that it holds */
@@ -140,6 +139,19 @@ struct ferry__ctx {
     int64_t error;            /* the last one */
     struct ferry__detail *detail;
 };
+
+/* A job's context: what it has from the scope that it was started in. */
+struct ferry__heir {
+    struct ferry__ctx ctx;         /* first */
+    struct ferry__cell *inherited; /* the flag of that scope; NULL */
+    struct ferry__heir *next, *prev; /* of scope.c's list, under its lock */
+    uint32_t listens; /* the generation in which it got on that list; 0: never */
+    uint32_t calm;    /* as long as this is ferry__scope_cancels, `inherited` can't have been set */
+};
+/* NULL for a task or a thread, which inherit nothing. */
+static inline struct ferry__heir *ferry__heir_of(struct ferry__ctx *ctx) {
+    return ctx->kind == FERRY__JOB ? ferry__container(ctx, struct ferry__heir, ctx) : NULL;
+}
 
 void ferry__ctx_init(struct ferry__ctx *ctx, enum ferry__ctx_kind kind);
 /* At the end of what it stands for: scopes and groups left open are torn down, held mutexes
@@ -342,7 +354,8 @@ struct ferry_future {
     bool plain;              /* fixed: of a job, executor.h */
     int64_t result;          /* before done */
     struct ferry__link *first, *last; /* under lock */
-    struct ferry__item item; /* a job on its way home, to be told of or freed. As far as `ahead` it is a cache line */
+    struct ferry__item item; /* a job on its way home, to be told of or freed; a task that another thread starts or
+                                wakes, one grant at a time. As far as `ahead` it is a cache line */
     struct ferry__detail *detail; /* before done */
     ferry_loop *home;        /* fixed: the loop of a job's submitter, which the job holds; NULL */
     struct ferry__member *member;     /* group.c; set before the start */
@@ -426,22 +439,20 @@ struct ferry__task {
 #endif
     struct ferry__stack *stack; /* from here on: loop thread only, unless marked; NULL until it runs */
     struct ferry__waiter *awaiter; /* a task of the same loop that waits for its end; told before all links */
-    bool listed_here;           /* the loop's own thread has put a link on its handle's list */
-    bool added;                 /* the loop has it: it ends there, and nowhere else */
-    enum ferry__task_state state;
-    _Atomic int kicked;      /* atomic: kick_item is on its way; it holds a reference */
-    size_t stack_size;
+    uint8_t state;              /* enum ferry__task_state */
+    bool listed_here : 1;       /* the loop's own thread has put a link on its handle's list */
+    bool added : 1;             /* the loop has it: it ends there, and nowhere else */
+    bool drains : 1;            /* background.c: a soft shutdown lets it end; set before the start */
+    _Atomic bool kicked;        /* atomic: kick_item is on its way; it holds a reference */
+    uint32_t stack_kib;         /* what is wanted of its stack; 0: the usual size */
     ferry_fn fn;
     void *arg;
     void (*arg_free)(void *arg);
     struct ferry__task *ready_next;
     struct ferry__task *next, *prev; /* all tasks of the loop */
     struct ferry__timer timer;
-    struct ferry__item wake_item;    /* woken by another thread: one grant at a time */
     struct ferry__item kick_item;
     int64_t born;
-    void *starter;                   /* group.c: who waits for ferry_ready() */
-    bool drains;                     /* background.c: a soft shutdown lets it end; set before the start */
 };
 
 void ferry__task_cancel(struct ferry__task *task); /* any thread */

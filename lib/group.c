@@ -470,10 +470,10 @@ int ferry_ready(int64_t value) {
         return -ENOMEM;
     struct ferry__task *task =
         ctx->kind == FERRY__TASK ? ferry__container(ctx, struct ferry__task, ctx) : NULL;
-    struct starter *s = task ? task->starter : NULL;
+    struct starter *s = task ? ctx->starter : NULL;
     if (!s || value < 0)
         return (int)ferry__error_say(ctx, -EINVAL, &say_not_starting);
-    task->starter = NULL;
+    ctx->starter = NULL;
     if (!ferry__claim(&s->waiter))
         return 0; /* the starter was cancelled, and so is this task, whose end is waited for */
     struct ferry__group_core *core = s->core;
@@ -521,7 +521,7 @@ static int64_t start(struct ferry__group_core *core, struct ferry__ctx *ctx, fer
     s.member = task ? ferry__record_get(sizeof *s.member) : NULL;
     if (s.member) {
         *s.member = (struct ferry__member){0};
-        task->starter = &s;
+        task->ctx.starter = &s;
         ferry__future_link(&task->future, &s.link);
         rc = ferry__task_start(task);
     } else {

@@ -351,35 +351,37 @@ static bool nothing_to_see(const struct ferry__job *job) {
 
 struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__thread *thread) {
     FERRY__POINT(job_taken);
-    struct ferry__ctx ctx;
-    ferry__ctx_init(&ctx, FERRY__JOB);
-    ctx.thread = thread;
-    ctx.self = &job->future;
-    ctx.loop = job->home;
-    ctx.inherited = job->inherited;
-    ctx.calm = job->calm;
+    struct ferry__heir heir;
+    struct ferry__ctx *ctx = &heir.ctx;
+    ferry__ctx_init(ctx, FERRY__JOB);
+    ctx->thread = thread;
+    ctx->self = &job->future;
+    ctx->loop = job->home;
+    heir.inherited = job->inherited;
+    heir.calm = job->calm;
+    heir.listens = 0;
     if (!job->future.plain) {
-        ctx.values = job->values;
+        ctx->values = job->values;
         job->values = NULL;
     }
-    ctx.root.deadline = ctx.next_deadline = job->deadline;
-    atomic_store_explicit(&ctx.asked, 1, memory_order_relaxed);
+    ctx->root.deadline = ctx->next_deadline = job->deadline;
+    atomic_store_explicit(&ctx->asked, 1, memory_order_relaxed);
     struct ferry__ctx *outer = thread->current;
-    thread->current = &ctx;
+    thread->current = ctx;
     struct ferry__job_end end = {-ECANCELED, &say_never};
     bool was_blocked = admit_signal(job);
     atomic_store(&job->runner, (uintptr_t)thread);
     FERRY__POINT(job_began);
     /* A request that came before had nobody to tell: it is seen here. */
     if (nothing_to_see(job) ||
-        !ferry__scope_look(&ctx, job->deadline == FERRY__NEVER ? 0 : ferry__now())) {
+        !ferry__scope_look(ctx, job->deadline == FERRY__NEVER ? 0 : ferry__now())) {
         end.result = job->fn(job->arg);
-        end.detail = end.result < 0 ? ferry__error_take(&ctx, end.result) : NULL;
+        end.detail = end.result < 0 ? ferry__error_take(ctx, end.result) : NULL;
     }
     FERRY__POINT(job_returned);
     no_more_hooks(job, thread);
     shut_out_signal(job, was_blocked);
-    ferry__ctx_end(&ctx);
+    ferry__ctx_end(ctx);
     thread->current = outer;
     return end;
 }

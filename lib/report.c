@@ -7,7 +7,7 @@
 #include "core.h"
 
 static const char *doing(const struct ferry__task *task, char *text, size_t size) {
-    switch (task->state) {
+    switch ((enum ferry__task_state)task->state) {
     case FERRY__TASK_NEW:
         return "hasn't begun";
     case FERRY__TASK_READY:

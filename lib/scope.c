@@ -132,32 +132,33 @@ bool ferry__cell_cancelled(const struct ferry__cell *cell) {
 
 _Atomic uint32_t ferry__scope_cancels;
 unsigned ferry__scope_lock;
-static struct ferry__ctx *listeners; /* under the lock */
+static struct ferry__heir *listeners; /* under the lock */
 
 void ferry__scope_listen(struct ferry__ctx *ctx) {
+    struct ferry__heir *heir = ferry__heir_of(ctx);
     uint32_t generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
-    if (!ctx->inherited || ctx->listens == generation)
+    if (!heir || !heir->inherited || heir->listens == generation)
         return;
-    ctx->listens = generation;
+    heir->listens = generation;
     ferry__lock(&ferry__scope_lock);
-    ctx->listener_prev = NULL;
-    ctx->listener_next = listeners;
+    heir->prev = NULL;
+    heir->next = listeners;
     if (listeners)
-        listeners->listener_prev = ctx;
-    listeners = ctx;
+        listeners->prev = heir;
+    listeners = heir;
     ferry__unlock(&ferry__scope_lock);
 }
 
-static void listen_no_more(struct ferry__ctx *ctx) {
-    if (ctx->listens != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
+static void listen_no_more(struct ferry__heir *heir) {
+    if (heir->listens != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
         return;
     ferry__lock(&ferry__scope_lock);
-    if (ctx->listener_prev)
-        ctx->listener_prev->listener_next = ctx->listener_next;
+    if (heir->prev)
+        heir->prev->next = heir->next;
     else
-        listeners = ctx->listener_next;
-    if (ctx->listener_next)
-        ctx->listener_next->listener_prev = ctx->listener_prev;
+        listeners = heir->next;
+    if (heir->next)
+        heir->next->prev = heir->prev;
     ferry__unlock(&ferry__scope_lock);
 }
 
@@ -178,12 +179,12 @@ static void cell_cancel(struct ferry__cell *cell) {
         return; /* nobody has inherited it */
     FERRY__POINT(cell_cancel);
     ferry__lock(&ferry__scope_lock);
-    for (struct ferry__ctx *ctx = listeners; ctx; ctx = ctx->listener_next) {
-        const struct ferry__cell *above = ctx->inherited;
+    for (const struct ferry__heir *heir = listeners; heir; heir = heir->next) {
+        const struct ferry__cell *above = heir->inherited;
         while (above && above != cell)
             above = above->outer;
         if (above)
-            ferry__thread_kick(ctx->thread);
+            ferry__thread_kick(heir->ctx.thread);
     }
     ferry__unlock(&ferry__scope_lock);
 }
@@ -219,6 +220,7 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
         fresh = cell;
     }
     struct ferry__cell *inner = NULL;
+    const struct ferry__heir *heir = ferry__heir_of(ctx);
     for (s = ctx->top; s; s = s->shield ? NULL : s->outer) {
         struct ferry__cell *cell = s->cell;
         bool known = cell != NULL;
@@ -232,8 +234,8 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
             inner->outer = ferry__cell_ref(cell);
         if (known)
             break;
-        if (!s->outer && !s->shield)
-            cell->outer = ferry__cell_ref(ctx->inherited);
+        if (!s->outer && !s->shield && heir)
+            cell->outer = ferry__cell_ref(heir->inherited);
         __atomic_store_n(&s->cell, cell, __ATOMIC_SEQ_CST);
         FERRY__POINT(cell_published);
         if (request_of(s))
@@ -260,7 +262,7 @@ static void drop_cell(struct ferry__ctx *ctx, ferry_scope *scope) {
 
 void ferry__ctx_init(struct ferry__ctx *ctx, enum ferry__ctx_kind kind) {
     ferry__zero(ctx, sizeof *ctx);
-    ctx->kind = kind;
+    ctx->kind = (uint8_t)kind;
     ctx->budget = BUDGET;
     ctx->round = 1;
     ctx->next_deadline = FERRY__NEVER;
@@ -303,8 +305,9 @@ void ferry__ctx_end(struct ferry__ctx *ctx) {
     if (ctx->kind != FERRY__TASK)
         ctx->root.cell = NULL;
     ctx->ended = true;
-    if (ctx->listens != 0)
-        listen_no_more(ctx);
+    struct ferry__heir *heir = ferry__heir_of(ctx);
+    if (heir && heir->listens != 0)
+        listen_no_more(heir);
     if (ctx->detail || ctx->error)
         ferry__error_set(ctx, 0, NULL);
 }
@@ -332,9 +335,10 @@ bool ferry__scope_request(ferry_scope *scope, int request) {
 
 /* A job's requests come by its record, which outlives this context. */
 static void import_job(struct ferry__ctx *ctx) {
+    const struct ferry__heir *heir = ferry__heir_of(ctx);
     int request = ferry__job_request(ctx->self);
-    if (!request && ctx->calm != atomic_load(&ferry__scope_cancels) &&
-        ferry__cell_cancelled(ctx->inherited))
+    if (!request && heir->calm != atomic_load(&ferry__scope_cancels) &&
+        ferry__cell_cancelled(heir->inherited))
         request = FERRY__REQUEST_CANCEL;
     if (request)
         ferry__scope_request(&ctx->root, request);

@@ -15,6 +15,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <sched.h>
 
 #include "core.h"
@@ -47,10 +48,18 @@ static void reap(ferry_loop *loop) {
 
 static void entry(void *arg);
 
+enum { KIB = 1024 };
+
+/* Rounded up, as stacks are anyhow. What is too large stays so. */
+static uint32_t in_kib(size_t size) {
+    size_t kib = size / KIB + (size % KIB != 0);
+    return kib < UINT32_MAX ? (uint32_t)kib : UINT32_MAX;
+}
+
 int ferry__task_reserve(struct ferry__task *task) {
     if (task->stack)
         return 0;
-    return ferry__stack_get(&task->ctx.loop->stacks, task->stack_size, &task->stack);
+    return ferry__stack_get(&task->ctx.loop->stacks, (size_t)task->stack_kib * KIB, &task->stack);
 }
 
 /* What is called on its behalf runs on the loop's own account. */
@@ -58,8 +67,8 @@ static FERRY__NOINLINE void cannot_start(ferry_loop *loop, struct ferry__task *t
     struct ferry__thread *thread = atomic_load_explicit(&loop->thread, memory_order_relaxed);
     struct ferry__ctx *ctx = thread->current = &thread->ctx;
     loop->running = NULL;
-    ferry_fail(rc, "no stack of %zu bytes for task '%s': %s", task->stack_size, task->future.name,
-               ferry__stack_error());
+    ferry_fail(rc, "no stack of %" PRIu32 " KiB for task '%s': %s", task->stack_kib,
+               task->future.name, ferry__stack_error());
     struct ferry__detail *detail = ferry__error_take(ctx, rc);
     task->state = FERRY__TASK_ENDED;
     if (task->arg_free)
@@ -172,7 +181,7 @@ static void entry(void *arg) {
 /* ---- Waking ---------------------------------------------------------------------------------- */
 
 static void wake_run(ferry_loop *loop, struct ferry__item *item) {
-    ferry__loop_push_parked(loop, ferry__container(item, struct ferry__task, wake_item));
+    ferry__loop_push_parked(loop, ferry__container(item, struct ferry__task, future.item));
 }
 
 void ferry__task_ready(struct ferry__task *task) {
@@ -182,8 +191,9 @@ void ferry__task_ready(struct ferry__task *task) {
         ferry__loop_need_turn(loop);
         return;
     }
-    task->wake_item.run = wake_run;
-    ferry__loop_send(loop, &task->wake_item);
+    task->future.item.run = wake_run;
+    task->future.item.drop = NULL;
+    ferry__loop_send(loop, &task->future.item);
 }
 
 static void kick_done(struct ferry__task *task) {
@@ -195,7 +205,7 @@ static void kick_done(struct ferry__task *task) {
 
 static void kick_run(ferry_loop *loop, struct ferry__item *item) {
     struct ferry__task *task = ferry__container(item, struct ferry__task, kick_item);
-    atomic_store(&task->kicked, 0);
+    atomic_store(&task->kicked, false);
     FERRY__POINT(task_kick_taken);
     if (task->state != FERRY__TASK_ENDED) {
         ferry__poke(&task->ctx, loop->now);
@@ -209,7 +219,7 @@ static void kick_drop(struct ferry__item *item) {
 }
 
 static void send_kick(struct ferry__task *task) {
-    if (atomic_exchange(&task->kicked, 1))
+    if (atomic_exchange(&task->kicked, true))
         return;
     FERRY__POINT(task_kick);
     ferry_ref(&task->future);
@@ -277,13 +287,12 @@ static inline struct ferry__task *make(ferry_loop *loop, ferry_fn fn, void *arg,
     task->added = false;
     task->stack = NULL;
     task->state = FERRY__TASK_NEW;
-    task->stack_size = options->stack_size;
+    task->stack_kib = in_kib(options->stack_size);
     task->fn = fn;
     task->arg = arg;
     task->arg_free = options->arg_free;
     task->timer.index = 0;
-    atomic_init(&task->kicked, 0);
-    task->starter = NULL;
+    atomic_init(&task->kicked, false);
     task->drains = false;
     return task;
 }
@@ -310,7 +319,7 @@ void ferry__task_destroy(struct ferry__task *task) {
 }
 
 static void start_run(ferry_loop *loop, struct ferry__item *item) {
-    struct ferry__task *task = ferry__container(item, struct ferry__task, wake_item);
+    struct ferry__task *task = ferry__container(item, struct ferry__task, future.item);
     int rc = ferry__loop_add(loop, task);
     if (rc == 0)
         return;
@@ -322,7 +331,7 @@ static void start_run(ferry_loop *loop, struct ferry__item *item) {
 }
 
 static void start_drop(struct ferry__item *item) {
-    struct ferry__task *task = ferry__container(item, struct ferry__task, wake_item);
+    struct ferry__task *task = ferry__container(item, struct ferry__task, future.item);
     if (task->arg_free)
         task->arg_free(task->arg);
     task->state = FERRY__TASK_ENDED;
@@ -339,9 +348,9 @@ static inline int launch(struct ferry__task *task, bool here) {
     } else if (here) {
         rc = ferry__loop_add(loop, task);
     } else {
-        task->wake_item.run = start_run;
-        task->wake_item.drop = start_drop;
-        rc = ferry__loop_accept(loop, &task->wake_item) ? 0 : FERRY_ECLOSED;
+        task->future.item.run = start_run;
+        task->future.item.drop = start_drop;
+        rc = ferry__loop_accept(loop, &task->future.item) ? 0 : FERRY_ECLOSED;
     }
     if (rc < 0)
         atomic_fetch_sub_explicit(&task->future.refs, 1, memory_order_relaxed);
