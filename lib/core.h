@@ -538,6 +538,7 @@ struct ferry_loop {
     ferry_executor *reserve_of; /* own: executor.c; the executor that jobs are mostly submitted to from here, or NULL */
     int reserve;                /* own: references on it, not given to any job at the moment */
     int reserve_missed;         /* own: jobs for others since it was chosen */
+    ferry_executor *owed;       /* own: a pool that has jobs of this turn, and whose threads are yet to be called; a reference. NULL */
     struct event_base *base;
     bool own_base;
     uint32_t generation;
@@ -670,6 +671,8 @@ bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f, int64_t deadlin
 void ferry__worker_blocked(struct ferry__ctx *ctx);
 void ferry__worker_unblocked(struct ferry__ctx *ctx);
 
+/* Calls the thread that jobs of this turn need. Loop thread. */
+void ferry__executor_owed(ferry_loop *loop);
 int ferry__job_cancel(ferry_future *f);
 void ferry__job_destroy(ferry_future *f); /* future.c, at the last reference */
 void ferry__job_deliver(ferry_future *f, int64_t result);

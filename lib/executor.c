@@ -141,7 +141,7 @@ void ferry__executor_check_fork(ferry_executor *executor) {
     executor->at_door = 0;
     executor->entered = executor->left_seen = 0;
     atomic_store(&executor->left, 0);
-    atomic_store(&executor->wanted, true);
+    atomic_store(&executor->wanted, FERRY__SOMEBODY);
     executor->wait_first = executor->wait_last = NULL;
     executor->stop_first = executor->stop_last = NULL;
     executor->running = NULL;
@@ -400,6 +400,36 @@ static bool is_closed(ferry_executor *executor) {
     return __atomic_load_n(&ferry__strand_pool(executor)->closed, __ATOMIC_RELAXED);
 }
 
+static void call_thread(ferry_executor *executor) {
+    struct ferry__after after = {0};
+    ferry__executor_lock(executor);
+    ferry__pool_rouse(executor, &after);
+    ferry__executor_unlock(executor);
+    ferry__executor_after(executor, &after);
+}
+
+/* The jobs of one turn of a loop are handed over together, when a thread comes for them anyway
+ * should that take long. False: it is to be called now. */
+static bool owe(ferry_executor *executor, const struct ferry__job *job) {
+    ferry_loop *loop = job->home;
+    if (!loop || !ferry__loop_here(loop) || !loop->turning)
+        return false;
+    if (!loop->owed) {
+        ferry__executor_ref_here(executor, loop);
+        loop->owed = executor;
+    }
+    return loop->owed == executor;
+}
+
+void ferry__executor_owed(ferry_loop *loop) {
+    ferry_executor *executor = loop->owed;
+    loop->owed = NULL;
+    if (!ferry__loop_forked(loop) &&
+        atomic_load_explicit(&executor->wanted, memory_order_relaxed) != FERRY__NOBODY)
+        call_thread(executor);
+    ferry__executor_unref_here(executor, loop);
+}
+
 /* Leaves a job that certainly has a place at the pool's door. */
 static bool leave_at_door(ferry_executor *executor, struct ferry__job *job) {
     if (!has_door(executor))
@@ -410,7 +440,7 @@ static bool leave_at_door(ferry_executor *executor, struct ferry__job *job) {
         executor->left_seen = atomic_load_explicit(&executor->left, memory_order_relaxed);
         room = executor->entered - executor->left_seen < executor->queue_max;
     }
-    bool wanted = false;
+    enum ferry__wanted wanted = FERRY__NOBODY;
     if (room) {
         struct ferry__work *work = &job->work;
         job->state = FERRY__JOB_QUEUED;
@@ -426,13 +456,8 @@ static bool leave_at_door(ferry_executor *executor, struct ferry__job *job) {
         wanted = atomic_load_explicit(&executor->wanted, memory_order_relaxed);
     }
     ferry__unlock(&executor->in_lock);
-    if (wanted) {
-        struct ferry__after after = {0};
-        ferry__executor_lock(executor);
-        ferry__pool_rouse(executor, &after);
-        ferry__executor_unlock(executor);
-        ferry__executor_after(executor, &after);
-    }
+    if (wanted == FERRY__SOMEBODY || (wanted == FERRY__SOON && !owe(executor, job)))
+        call_thread(executor);
     return room;
 }
 

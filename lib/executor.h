@@ -24,6 +24,13 @@ enum ferry__job_state {
     FERRY__JOB_TAKEN    /* by whoever runs it, or by a cancel */
 };
 
+/* What a job that comes to a pool's door needs besides (threads.c). */
+enum ferry__wanted {
+    FERRY__NOBODY,   /* somebody comes for it */
+    FERRY__SOMEBODY, /* a thread is to be called */
+    FERRY__SOON      /* the same, but it may be done a little later: a thread comes for it anyway, in a moment */
+};
+
 /* What stands in a line: a job, or a strand's turn in its pool's line. */
 struct ferry__work {
     struct ferry__work *next, *prev; /* under the lock of the executor in whose line (at whose door: in_lock) it stands */
@@ -96,7 +103,7 @@ struct ferry_executor {
     char apart[FERRY__LINE_SIZE];
 
     unsigned lock;       /* guards all below, and what threads.c and strand.c say */
-    _Atomic bool wanted; /* a pool: who submits is to call a thread (threads.c); under `lock`; also read under in_lock */
+    _Atomic int wanted;  /* a pool: enum ferry__wanted (threads.c); under `lock`; also read under in_lock */
     size_t delivering;   /* jobs that have left the line, or run no longer, and whose handles aren't done yet */
     struct ferry__work *first, *last; /* the line */
     _Atomic uint64_t left;            /* jobs that ever left it; also read under in_lock */
@@ -209,7 +216,7 @@ void ferry__job_no_client(struct ferry__thread *thread);
 
 /* threads.c, under both of the pool's locks unless said otherwise */
 void ferry__pool_rouse(ferry_executor *pool, struct ferry__after *after); /* the line, or the pool, has grown */
-bool ferry__pool_wants(const ferry_executor *pool);                       /* a submitter is to call a thread */
+enum ferry__wanted ferry__pool_wants(const ferry_executor *pool);
 void ferry__pool_wake(ferry_executor *pool, struct ferry__worker *worker);  /* no lock */
 void ferry__pool_start(ferry_executor *pool);                               /* no lock */
 void ferry__pool_turn(ferry_executor *pool, struct ferry__work *turn);      /* no lock: a strand's turn */

@@ -7,6 +7,12 @@
  * one has been in the line since its nap began. Each of them is done after a bounded time, without
  * a call, and settles then; threads.c says why no job is lost meanwhile.
  *
+ * With one processor nothing runs as long as the loop does, unless the kernel takes the processor
+ * away from it for a thread that was called: one switch there and back for each few jobs. There one
+ * naps also when no thread is busy, and as long as it does a loop calls a thread for all jobs of
+ * its turn at once, at the end (executor.c, owe()); the napper comes before that when the turn is
+ * long.
+ *
  * Owners: the list, spinner and napper are under the pool's lock; a spinner is also looked at
  * without. A worker's `called` becomes CALLED by who took it off the list, once; ASLEEP, and
  * NOT_CALLED again, by the worker. Who finds it ASLEEP wakes it. */
@@ -15,6 +21,7 @@
 #include "threads.h"
 
 #define NAP_NS 50000
+#define NAP_ONE_NS 200000 /* with one processor: each nap takes it from who works */
 
 static _Atomic long sleeping_threads;
 
@@ -117,14 +124,20 @@ static bool spin(struct ferry__threads *pool, struct ferry__worker *w, enum ferr
     return false;
 }
 
+static bool nap_pays(const struct ferry__threads *pool) {
+    return pool->brisk >= FERRY__BRISK / 2 &&
+           (ferry__threads_work(pool) || ferry__one_processor(pool));
+}
+
 /* Where jobs are so short that one thread may do them all a wake-up for each second one would
  * cost more than they do. So one idle thread sleeps for a moment only, as long as others work,
- * and nobody is called meanwhile; it takes part when a job has been in the line all that time. */
+ * and nobody is called meanwhile; it takes part when a job has been in the line all that time, or
+ * when nobody works any more. */
 static bool nap(struct ferry__threads *pool, struct ferry__worker *w, enum ferry__waking *waking) {
     ferry_executor *executor = &pool->base;
     if (!lock_if_idle(pool, w))
         return false;
-    if (pool->napper || !ferry__threads_work(pool) || pool->brisk < FERRY__BRISK / 2) {
+    if (pool->napper || !nap_pays(pool)) {
         ferry__unlock(&executor->lock);
         return false;
     }
@@ -137,7 +150,8 @@ static bool nap(struct ferry__threads *pool, struct ferry__worker *w, enum ferry
         if (__atomic_compare_exchange_n(&w->called, &call, ASLEEP, false, __ATOMIC_ACQ_REL,
                                         __ATOMIC_ACQUIRE)) {
             FERRY__POINT(worker_nap);
-            ferry__futex_wait(&w->called, ASLEEP, ferry__now() + NAP_NS);
+            ferry__futex_wait(&w->called, ASLEEP,
+                              ferry__now() + (ferry__one_processor(pool) ? NAP_ONE_NS : NAP_NS));
             call = ASLEEP;
             __atomic_compare_exchange_n(&w->called, &call, NOT_CALLED, false, __ATOMIC_ACQ_REL,
                                         __ATOMIC_ACQUIRE);
@@ -150,14 +164,15 @@ static bool nap(struct ferry__threads *pool, struct ferry__worker *w, enum ferry
             return false;
         bool some = ferry__threads_line(executor);
         uint64_t left = atomic_load_explicit(&executor->left, memory_order_relaxed);
-        if (some && left < w->nap_entered) {
+        bool others = ferry__threads_work(pool);
+        if (some && (!others || left < w->nap_entered)) {
             ferry__idle_remove(pool, w);
-            pool->brisk = 0;
+            if (others)
+                pool->brisk = 0;
             *waking = HAS_FOUND;
             return true;
         }
-        if (!ferry__threads_work(pool) || left - w->nap_left < FERRY__STREAK ||
-            pool->brisk < FERRY__BRISK / 2)
+        if (left - w->nap_left < FERRY__STREAK || !nap_pays(pool))
             break;
     }
     pool->napper = NULL;

@@ -312,6 +312,8 @@ static bool turn(ferry_loop *loop) {
         ferry__loop_run_ready(loop);
         worked |= loop->steps < STEPS_A_SLICE;
         if (!has_work(loop)) {
+            if (loop->owed)
+                ferry__executor_owed(loop);
             if (ferry__loop_jobs(loop) <= 0 || !ferry__inbox_linger(&loop->inbox))
                 break;
             /* The file descriptors have waited meanwhile. */
@@ -320,6 +322,8 @@ static bool turn(ferry_loop *loop) {
         }
         loop->now = ferry__now();
     }
+    if (loop->owed)
+        ferry__executor_owed(loop);
     loop->turning = false;
     if (loop->base && !ferry__loop_forked(loop)) {
         update_keep(loop);

@@ -39,8 +39,10 @@
  * Who is idle doesn't sleep at once (idle.c): one looks at the door for a while (spinner), another
  * one sleeps for a moment only (napper). As long as there is one of these nobody is called by
  * submitters and batons: each of them is done after a bounded time, without a call, and settles
- * then: so above, "somebody searches" includes them. When the last busy thread becomes idle, a
- * napper counts no more.
+ * then: so above, "somebody searches" includes them. When the last busy thread becomes idle a
+ * napper may sleep for longer than the jobs need: then `wanted` says SOON. Who reads that calls a
+ * thread as well, but a loop may do so for all jobs of a turn together, when that ends; the proof
+ * doesn't need the call.
  *
  * A worker: SEARCHING -> BUSY <-> (line) -> IDLE -> SEARCHING ... -> gone. It takes the next job,
  * or is idle, on the list, before it delivers the result of the last one: who submits from there
@@ -96,7 +98,7 @@ int ferry_executor_new(ferry_executor **out, const ferry_executor_options *optio
     if (!pool)
         return -ENOMEM;
     ferry__executor_init(&pool->base, FERRY__POOL, options, "ferry");
-    atomic_init(&pool->base.wanted, true);
+    atomic_init(&pool->base.wanted, FERRY__SOMEBODY);
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     pool->threads_max = cpus < 1 ? 5 : cpus + 4 > THREADS_MAX ? THREADS_MAX : (size_t)cpus + 4;
     pool->replacements_max = pool->threads_max;
@@ -156,25 +158,27 @@ static bool naps_while_others_work(const struct ferry__threads *pool) {
     return pool->napper && ferry__threads_work(pool);
 }
 
-bool ferry__pool_wants(const ferry_executor *executor) {
+enum ferry__wanted ferry__pool_wants(const ferry_executor *executor) {
     const struct ferry__threads *pool = (const struct ferry__threads *)executor;
     if (pool->searching || ferry__threads_spinner(pool) || naps_while_others_work(pool))
-        return false;
-    return pool->idle || pool->threads < limit(pool);
+        return FERRY__NOBODY;
+    if (pool->napper)
+        return FERRY__SOON;
+    return pool->idle || pool->threads < limit(pool) ? FERRY__SOMEBODY : FERRY__NOBODY;
 }
 
 /* Before the pool's lock is dropped, where it was taken alone: see above. */
 void ferry__threads_settle(struct ferry__threads *pool, struct ferry__after *after) {
     ferry_executor *executor = &pool->base;
     ferry__pool_rouse(executor, after);
-    bool wanted = ferry__pool_wants(executor);
-    if (wanted == atomic_load_explicit(&executor->wanted, memory_order_relaxed))
+    enum ferry__wanted wanted = ferry__pool_wants(executor);
+    if ((int)wanted == atomic_load_explicit(&executor->wanted, memory_order_relaxed))
         return;
     atomic_store_explicit(&executor->wanted, wanted, memory_order_relaxed);
     FERRY__POINT(pool_wanted);
-    if (wanted && ferry__executor_gather(executor)) {
+    if (wanted != FERRY__NOBODY && ferry__executor_gather(executor)) {
         ferry__pool_rouse(executor, after);
-        atomic_store_explicit(&executor->wanted, false, memory_order_relaxed);
+        atomic_store_explicit(&executor->wanted, FERRY__NOBODY, memory_order_relaxed);
     }
 }
 
@@ -315,7 +319,8 @@ static enum step rest(struct ferry__threads *pool, struct ferry__worker *w) {
         return LEAVE;
     }
     ferry__idle_add(pool, w);
-    w->streak = 0;
+    if (!ferry__one_processor(pool))
+        w->streak = 0;
     if (ferry__spin_pays(&pool->spin)) {
         w->spin = pool->spin;
         atomic_store_explicit(&pool->spinner, w, memory_order_relaxed);
@@ -350,7 +355,8 @@ static void keep_pace(struct ferry__threads *pool, struct ferry__worker *w) {
         return;
     int64_t now = ferry__now();
     if (w->streak > 1) {
-        bool brisk = now - w->streak_began < FERRY__STREAK * SHORT_NS;
+        int64_t most = ferry__one_processor(pool) ? SHORT_NS / 2 : SHORT_NS;
+        bool brisk = now - w->streak_began < FERRY__STREAK * most;
         if (brisk && pool->brisk < FERRY__BRISK)
             pool->brisk++;
         else if (!brisk && pool->brisk > 0)

@@ -65,6 +65,11 @@ static inline bool ferry__threads_work(const struct ferry__threads *pool) {
     return pool->busy > 0 || ferry__threads_spinner(pool);
 }
 
+/* There is one processor: while a loop runs no thread does. */
+static inline bool ferry__one_processor(const struct ferry__threads *pool) {
+    return !pool->spin.possible;
+}
+
 /* Whether there is anything in the line, now that it has what was at the door. Under the lock. */
 static inline bool ferry__threads_line(ferry_executor *executor) {
     if (!executor->first && atomic_load_explicit(&executor->in_first, memory_order_relaxed))

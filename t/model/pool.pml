@@ -16,7 +16,8 @@
  *
  * What happens under both locks is one step here: nothing that others do at the same time can be seen inside. Under `lock`
  * alone others come and go at the door, so there each look at it is a step of its own. Taken for chance: whether spinning
- * and napping pay, how long they last, and whether the end of a job is loud (may call out).
+ * and napping pay, how long they last, whether the end of a job is loud (may call out), and whether a submitter who may call a
+ * thread a little later (SOON) calls at once or never: the napper has to be enough.
  *
  * Two submitters hand in three jobs; two threads at most. A thread may lose patience, once in all or never. Job 1 ends only when
  * job 2 has begun: so it won't do that 2 is run some time, it must be run while another thread is there for it, or may be made.
@@ -41,6 +42,7 @@
  * control SPIN_UNSETTLED asleep: who has spun in vain drops the lock without settling
  * control SPINS_AND_SLEEPS asleep: who has spun in vain stays down as the spinner
  * control NAP_UNSETTLED asleep: the end of a nap drops the lock without settling
+ * control SOON_ASLEEP asleep: a submitter may leave the call for later though nobody naps
  * control NO_CALL+STOP asleep: a close doesn't call the idle threads
  * control NO_CHECK_END+STOP asleep: a thread that leaves doesn't tell who waits for the end
  * control NO_DELIVERING+CANCEL assertion: a cancelled job isn't counted until its handle is done
@@ -119,7 +121,15 @@ end:
 #define ANY_IDLE (idle[0] || idle[1] || idle[2])
 #define OTHERS_WORK (busy > 0 || spinner)
 #define NAPS (napper && OTHERS_WORK)
-#define WANTS (!searching && !spinner && !NAPS && (ANY_IDLE || threads < LIMIT))
+#define NOBODY 0
+#define SOMEBODY 1
+#define SOON 2
+#ifdef SOON_ASLEEP
+#define COMES (napper || ANY_IDLE)
+#else
+#define COMES napper
+#endif
+#define WANTS (searching || spinner || NAPS -> NOBODY : (COMES -> SOON : (ANY_IDLE || threads < LIMIT -> SOMEBODY : NOBODY)))
 
 /* All of these are parts of a step. */
 inline empty_door() {
@@ -264,13 +274,13 @@ inline settle() {
 #endif
 #endif
             if
-            :: some -> atomic { rouse(); some = false }; STORE(WANTED, 0)
+            :: some -> atomic { rouse(); some = false }; STORE(WANTED, NOBODY)
             :: else
             fi
         :: else
         fi
     fi;
-    wanted = false
+    wanted = NOBODY
 }
 
 /* With the lock, which it drops. */
@@ -413,7 +423,7 @@ inline nap() {
         DRAINED && lock == 0;
         if
 #ifndef CANCEL
-        :: idle[me] && !napper && OTHERS_WORK -> lock = 1; napper = me + 1
+        :: idle[me] && !napper -> lock = 1; napper = me + 1
 #endif
         :: true
         fi
@@ -446,10 +456,10 @@ inline nap() {
         fi;
         has_work();
         if
-        :: len(line) > 0 && left < mark -> atomic { idle_remove(me); step = LOOK; locked = true }; break
+        :: len(line) > 0 && (left < mark || !OTHERS_WORK) -> atomic { idle_remove(me); step = LOOK; locked = true }; break
         :: else ->
             if
-            :: OTHERS_WORK && left > began /* once more */
+            :: left > began /* once more */
             :: true ->
                 napper = 0;
 #ifdef NAP_UNSETTLED
@@ -541,8 +551,8 @@ inline leave() {
 }
 
 proctype worker(byte me) {
-    byte step, work, job, wake, before, j, mark, began;
-    bool start, some, wanted, locked;
+    byte step, work, job, wake, before, j, mark, began, wanted;
+    bool start, some, locked;
     do
     :: step == LOOK ->
 end_unmade:
@@ -598,8 +608,9 @@ inline submit(job) {
 #endif
         in_lock = 0;
         if
+        :: wanted == SOON -> wanted = NOBODY
         :: wanted ->
-            wanted = false;
+            wanted = NOBODY;
             atomic { BOTH -> empty_door(); rouse(); unlock_both() };
             after()
         :: else
@@ -628,8 +639,8 @@ inline submit(job) {
 }
 
 proctype submitter(byte first, last) {
-    byte job, wake, before, j;
-    bool start, wanted, wait;
+    byte job, wake, before, j, wanted;
+    bool start, wait;
     job = first;
     do
     :: job > last -> break
@@ -733,7 +744,7 @@ proctype canceller() {
 
 init {
     atomic {
-        mem[WANTED] = 1;
+        mem[WANTED] = SOMEBODY;
         if
         :: bored = BORED /* nobody loses patience: that would put right what was lost */
         :: true
