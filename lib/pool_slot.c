@@ -218,6 +218,7 @@ struct ferry__slot *ferry__slot_take(ferry_pool *pool) {
 /* ---- Without the lock ------------------------------------------------------------------------ */
 
 static void set_alarm(ferry_pool *pool, int64_t at) {
+    FERRY__POINT(pool_alarm);
     int rc = ferry__service_set(pool->timer, at);
     struct ferry__follow follow = {0};
     ferry__lock(&pool->lock);
@@ -303,6 +304,7 @@ static bool end_by_job(struct ferry__slot *slot) {
         ferry_scope_close(&shield, 0);
     if (!f)
         return false;
+    FERRY__POINT(pool_submitted);
     if (ferry__future_link(f, &slot->link))
         return true;
     bool ran = slot->ran;
@@ -341,6 +343,7 @@ void ferry__slots_expire(void *arg) {
     }
     plan_alarm(pool, &follow);
     ferry__unlock(&pool->lock);
+    FERRY__POINT(pool_expired);
     if (follow.alarm_at)
         set_alarm(pool, follow.alarm_at);
     for (struct ferry__slot *slot = expired, *next; slot; slot = next) {
@@ -475,6 +478,7 @@ static int64_t prepare_by_job(struct ferry__slot *slot, struct ferry__ctx *ctx, 
     ferry__waiter_init(&w, ctx);
     slot->link = (struct ferry__link){.notify = when_done, .after = prepared};
     slot->requester = &w;
+    FERRY__POINT(pool_submitted);
     if (!ferry__future_link(f, &slot->link)) {
         slot->requester = NULL;
         int64_t result = f->result;
