@@ -96,6 +96,7 @@ struct ferry_executor {
 
     char apart_both[FERRY__LINE_SIZE];
 
+    _Atomic int wanted;  /* a pool: enum ferry__wanted (threads.c); under `lock`; also read under in_lock */
     /* Changed with both locks held: so either will do to read these. */
     bool closed;
     bool cancelling;     /* closed with FERRY_CLOSE_CANCEL */
@@ -103,7 +104,6 @@ struct ferry_executor {
     char apart[FERRY__LINE_SIZE];
 
     unsigned lock;       /* guards all below, and what threads.c and strand.c say */
-    _Atomic int wanted;  /* a pool: enum ferry__wanted (threads.c); under `lock`; also read under in_lock */
     size_t delivering;   /* jobs that have left the line, or run no longer, and whose handles aren't done yet */
     struct ferry__work *first, *last; /* the line */
     _Atomic uint64_t left;            /* jobs that ever left it; also read under in_lock */

@@ -111,7 +111,7 @@ static bool spin(struct ferry__threads *pool, struct ferry__worker *w, enum ferr
         return false;
     if (ferry__threads_spinner(pool) == w)
         ferry__spin_end(&pool->spin, some);
-    some = some && ferry__threads_line(executor);
+    some = some && ferry__threads_line(pool);
     if (some) {
         ferry__spin_amount(&pool->spin, executor->stats.queued);
         ferry__idle_remove(pool, w);
@@ -162,7 +162,7 @@ static bool nap(struct ferry__threads *pool, struct ferry__worker *w, enum ferry
         }
         if (!lock_if_idle(pool, w))
             return false;
-        bool some = ferry__threads_line(executor);
+        bool some = ferry__threads_line(pool);
         uint64_t left = atomic_load_explicit(&executor->left, memory_order_relaxed);
         bool others = ferry__threads_work(pool);
         if (some && (!others || left < w->nap_entered)) {

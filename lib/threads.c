@@ -84,6 +84,7 @@
 #define IDLE_MS 10000
 #define STACK_SIZE ((size_t)1024 * 1024)
 #define SHORT_NS 4000      /* a job that is shorter is over before another thread is awake */
+#define HEELS_NS 1000      /* away from the door, at least, where such jobs come one after the other */
 
 int ferry_executor_new(ferry_executor **out, const ferry_executor_options *options) {
     *out = NULL;
@@ -312,6 +313,15 @@ static bool surplus(const struct ferry__threads *pool) {
     return pool->threads - pool->leaving > limit(pool);
 }
 
+/* Where short jobs come in numbers a thread is soon at the heels of who submits them, and each of
+ * its looks at the door takes cache lines away that are about to be written: both are slower then
+ * than either needs to be. So it becomes the spinner first, which stays away for a moment, and
+ * finds several. (Should it not: settle() looks at the door when nobody is there to do so.) */
+static bool at_heels(const struct ferry__threads *pool) {
+    return pool->brisk >= FERRY__BRISK / 2 && pool->gathered > 1 && pool->spin.ns > 0 &&
+           !pool->base.closed;
+}
+
 /* Nothing to do, under the lock. */
 static enum step rest(struct ferry__threads *pool, struct ferry__worker *w) {
     if (pool->base.closed || surplus(pool)) {
@@ -319,10 +329,12 @@ static enum step rest(struct ferry__threads *pool, struct ferry__worker *w) {
         return LEAVE;
     }
     ferry__idle_add(pool, w);
-    if (!ferry__one_processor(pool))
+    if (!ferry__one_processor(pool) && !at_heels(pool))
         w->streak = 0;
     if (ferry__spin_pays(&pool->spin)) {
         w->spin = pool->spin;
+        if (at_heels(pool) && w->spin.pause < HEELS_NS)
+            w->spin.pause = HEELS_NS;
         atomic_store_explicit(&pool->spinner, w, memory_order_relaxed);
     }
     return IDLE;
@@ -387,7 +399,7 @@ static enum step look_locked(struct ferry__threads *pool, struct ferry__worker *
         pool->searching = 0;
     w->searching = false;
     enum step step = BUSY;
-    bool some = ferry__threads_line(executor);
+    bool some = executor->first || (!(ran && at_heels(pool)) && ferry__threads_line(pool));
     *work = executor->first;
     if (!some) {
         step = rest(pool, w);

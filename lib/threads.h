@@ -45,6 +45,7 @@ struct ferry__threads {
     struct ferry__worker *napper; /* of the idle ones. NULL */
     size_t busy;                 /* threads that run something */
     unsigned brisk;              /* goes up to FERRY__BRISK with each streak of short jobs, down with each other one */
+    size_t gathered;             /* jobs that were at the door when it was emptied last */
     struct ferry__spin spin;
     bool has_left;               /* `left` is to be joined */
     pthread_t left;
@@ -71,9 +72,11 @@ static inline bool ferry__one_processor(const struct ferry__threads *pool) {
 }
 
 /* Whether there is anything in the line, now that it has what was at the door. Under the lock. */
-static inline bool ferry__threads_line(ferry_executor *executor) {
-    if (!executor->first && atomic_load_explicit(&executor->in_first, memory_order_relaxed))
-        ferry__executor_gather(executor);
+static inline bool ferry__threads_line(struct ferry__threads *pool) {
+    ferry_executor *executor = &pool->base;
+    if (!executor->first && atomic_load_explicit(&executor->in_first, memory_order_relaxed) &&
+        ferry__executor_gather(executor))
+        pool->gathered = executor->stats.queued;
     return executor->first != NULL;
 }
 

@@ -295,7 +295,10 @@ inline look() {
         :: else
         fi
     };
-    has_work();
+    if
+    :: job && !closed /* it stays away from the door for a moment: that is left to settle() */
+    :: has_work()
+    fi;
     atomic {
         if
         :: len(line) == 0 -> rest()
