@@ -12,13 +12,17 @@ typedef struct crew {
     offload *o;
     ferry_executor *pool;
     ferry_loop *loop;
-    uint64_t *numbers; /* of the callbacks: the argument of each job in flight */
     long running;
     ferry_event started, ended;
 } crew;
 
+/* Its number is all that a job needs: it travels as the argument itself. */
 static int64_t job(void *arg) {
-    return bench_piece(*(uint64_t *)arg);
+    return bench_piece((uintptr_t)arg);
+}
+
+static ferry_future *submit_job(crew *c, uint64_t number) {
+    return ferry_submit(c->pool, job, (void *)(uintptr_t)number);
 }
 
 static ferry_executor *pool_of(const bench_case *what) {
@@ -36,7 +40,7 @@ static int64_t worker(void *arg) {
     c->running++;
     BENCH_CHECK(ferry_event_wait(&c->started) == 0);
     while (offload_take(c->o, &number)) {
-        int64_t rc = ferry_await(ferry_submit(c->pool, job, &number));
+        int64_t rc = ferry_await(submit_job(c, number));
         BENCH_CHECK(rc >= 0);
         offload_done(c->o, rc);
     }
@@ -70,7 +74,7 @@ static int64_t once(void *arg) {
             ferry_event_set(&c->ended);
         return 0;
     }
-    int64_t rc = ferry_await(ferry_submit(c->pool, job, &number));
+    int64_t rc = ferry_await(submit_job(c, number));
     BENCH_CHECK(rc >= 0);
     offload_done(c->o, rc);
     ferry_detach(ferry_spawn(once, c));
@@ -141,32 +145,28 @@ void offload_ferry_loops(const bench_case *what, bench_out *out) {
 
 /* ---- A callback for every job, in a libevent program ----------------------------------------- */
 
-static crew
-    *callbacks; /* there is one crew in a process; the callback's own argument is its number */
-
-static void submit(uint64_t *number);
+static void submit(crew *c);
 
 static void arrived(ferry_future *future, int64_t result, void *arg) {
     BENCH_CHECK(result >= 0);
     ferry_detach(future);
-    offload_done(callbacks->o, result);
-    submit(arg);
+    crew *c = arg;
+    offload_done(c->o, result);
+    submit(c);
 }
 
-static void submit(uint64_t *number) {
-    if (!offload_take(callbacks->o, number))
-        return;
-    ferry_future *future = ferry_submit(callbacks->pool, job, number);
-    BENCH_CHECK(ferry_then(future, callbacks->loop, arrived, number) == 0);
+static void submit(crew *c) {
+    uint64_t number;
+    if (offload_take(c->o, &number))
+        BENCH_CHECK(ferry_then(submit_job(c, number), c->loop, arrived, c) == 0);
 }
 
 /* The base has nothing left to do when the last callback has run. */
 static void callback_stage(offload *o, void *arg) {
     crew *c = arg;
     c->o = o;
-    callbacks = c;
     for (long i = 0; i < o->what->size; i++)
-        submit(&c->numbers[i]);
+        submit(c);
     BENCH_CHECK(event_base_dispatch(ferry_loop_base(c->loop)) >= 0);
 }
 
@@ -175,10 +175,8 @@ void offload_ferry_callback(const bench_case *what, bench_out *out) {
     BENCH_CHECK(base);
     crew c = {.pool = pool_of(what), .loop = ferry_loop_attach(base)};
     BENCH_CHECK(c.loop);
-    c.numbers = bench_alloc((size_t)what->size * sizeof *c.numbers);
     offload_run(what, out, callback_stage, &c);
     ferry_executor_free(c.pool); /* the threads end by themselves: nothing may wait here */
-    free(c.numbers);
     BENCH_CHECK(ferry_loop_free(c.loop) == 0);
     event_base_free(base);
 }

@@ -23,8 +23,11 @@ typedef struct pipeline {
     void (*put)(void *queue, uint64_t item);
     uint64_t (*get)(void *queue);
     void *queue;
+    char apart[128]; /* what one side writes for each item is in no cache line of the other's */
     bench_span span;
-    uint64_t put_count, got_count, sum;
+    uint64_t put_count;
+    char apart_too[128];
+    uint64_t got_count, sum;
 } pipeline;
 
 static void produce(pipeline *p) {
@@ -90,7 +93,10 @@ static int64_t queue_task(void *arg) {
     order *o = arg;
     bool to_task = strstr(o->what->name, "to task"), from_task = strstr(o->what->name, "task to");
     for (int warm = 1; warm >= 0; warm--) {
-        pipeline p = {o->what, ferry_put, ferry_get, ferry_queue_new(PLACES, NULL), {0}, 0, 0, 0};
+        pipeline p = {.what = o->what,
+                      .put = ferry_put,
+                      .get = ferry_get,
+                      .queue = ferry_queue_new(PLACES, NULL)};
         pthread_t thread;
         BENCH_CHECK(p.queue);
         bench_span_open(&p.span, warm ? o->what->ms / 5 + 1 : o->what->ms, STRIDE);
@@ -119,7 +125,7 @@ static void in_ferry_queue(const bench_case *what, bench_out *out) {
 static void between_threads(const bench_case *what, bench_out *out, void (*put)(void *, uint64_t),
                             uint64_t (*get)(void *), void *queue) {
     for (int warm = 1; warm >= 0; warm--) {
-        pipeline p = {what, put, get, queue, {0}, 0, 0, 0};
+        pipeline p = {.what = what, .put = put, .get = get, .queue = queue};
         pthread_t consumer;
         bench_span_open(&p.span, warm ? what->ms / 5 + 1 : what->ms, STRIDE);
         BENCH_CHECK(pthread_create(&consumer, NULL, consume_thread, &p) == 0);
