@@ -425,7 +425,8 @@ struct ferry__timer { /* in a loop's heap; loop thread only */
 
 enum ferry__task_state {
     FERRY__TASK_NEW,
-    FERRY__TASK_READY,
+    FERRY__TASK_READY, /* it gave way to the others */
+    FERRY__TASK_WOKEN, /* ready again after it was parked */
     FERRY__TASK_RUNNING,
     FERRY__TASK_PARKED,
     FERRY__TASK_ENDED
@@ -559,8 +560,7 @@ struct ferry_loop {
     _Atomic int stop;
     ferry__context context;     /* the loop's own stack */
     struct ferry__stack_cache stacks;
-    struct ferry__task *running;
-    struct ferry__task *ready_first, *ready_last;
+    struct ferry__task *ready_first, **ready_end; /* the ready line, and where the next one is put into it */
     struct ferry__task *ended;  /* its stack can be taken back as soon as another one runs */
     int steps;                  /* left in this turn */
     int64_t now;                /* clock as of this turn */
@@ -635,22 +635,18 @@ void ferry__loop_ended(ferry_loop *loop);        /* loop thread: a task or callb
 void ferry__loop_expect(ferry_loop *loop);       /* any thread: what is outstanding on it has changed */
 void ferry__loop_bind(ferry_loop *loop);         /* the calling thread's from now on */
 void ferry__loop_unbind(ferry_loop *loop);
-/* Loop thread: to the end of the ready line. */
+/* Loop thread: to the end of the ready line. Its state is the caller's to set. */
 static inline void ferry__loop_push(ferry_loop *loop, struct ferry__task *task) {
-    if (task->state != FERRY__TASK_NEW)
-        task->state = FERRY__TASK_READY;
     task->ready_next = NULL;
-    if (loop->ready_last)
-        loop->ready_last->ready_next = task;
-    else
-        loop->ready_first = task;
-    loop->ready_last = task;
+    *loop->ready_end = task;
+    loop->ready_end = &task->ready_next;
 }
 /* The same with one that was parked, maybe for long: its context is needed soon. */
 static inline void ferry__loop_push_parked(ferry_loop *loop, struct ferry__task *task) {
 #if FERRY__CONTEXT_ON_STACK
     ferry__prefetch_to_write(&task->stack->context);
 #endif
+    task->state = FERRY__TASK_WOKEN;
     ferry__loop_push(loop, task);
 }
 void ferry__loop_run_ready(ferry_loop *loop);    /* task.c: from the loop's own stack */

@@ -456,6 +456,7 @@ static ferry_loop *loop_new(struct event_base *base) {
     loop->tick_at = FERRY__NEVER;
     loop->own_base = base == NULL;
     loop->generation = atomic_load(&ferry__generation);
+    loop->ready_end = &loop->ready_first;
     ferry__stack_cache_init(&loop->stacks);
     /* Each loop writes the same value, but on its own thread. */
     __atomic_store_n(&ferry__overflow_current, running_stack, __ATOMIC_RELEASE);

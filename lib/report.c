@@ -11,6 +11,7 @@ static const char *doing(const struct ferry__task *task, char *text, size_t size
     case FERRY__TASK_NEW:
         return "hasn't begun";
     case FERRY__TASK_READY:
+    case FERRY__TASK_WOKEN:
         return "is ready to run";
     case FERRY__TASK_RUNNING:
         return "is running";

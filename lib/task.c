@@ -1,9 +1,10 @@
 /* Tasks: stackful coroutines, each on the loop that it was spawned on.
  *
- *     NEW -> READY -> RUNNING <-> PARKED or READY -> ENDED
+ *     NEW -> RUNNING -> PARKED -> WOKEN -> RUNNING -> ... -> ENDED
+ *                    -> READY -> RUNNING
  *
- * All of that happens on the loop's thread. A task stands in the ready line when it is READY and
- * nowhere when it is PARKED; exactly one event makes a parked task ready: the grant of its waiter
+ * All of that happens on the loop's thread. A task stands in the ready line when it is NEW, READY
+ * (it gave way) or WOKEN, and nowhere when it is PARKED; exactly one event makes a parked task ready: the grant of its waiter
  * (any thread, through the inbox), or the loop deciding its waiter as cancelled or timed out.
  *
  * Whoever gives the thread away picks the next ready task and switches to it directly; the loop's
@@ -35,15 +36,18 @@ static inline ferry__context *context_of(struct ferry__task *task) {
 #endif
 }
 
-static void reap(ferry_loop *loop) {
+static FERRY__NOINLINE void reap_slowly(ferry_loop *loop) {
     struct ferry__task *task = loop->ended;
-    if (!task)
-        return;
     loop->ended = NULL;
     ferry__context_release(context_of(task));
     ferry__stack_put(&loop->stacks, task->stack);
     task->stack = NULL;
     ferry__future_unref(&task->future);
+}
+
+static inline void reap(ferry_loop *loop) {
+    if (loop->ended)
+        reap_slowly(loop);
 }
 
 static void entry(void *arg);
@@ -66,7 +70,6 @@ int ferry__task_reserve(struct ferry__task *task) {
 static FERRY__NOINLINE void cannot_start(ferry_loop *loop, struct ferry__task *task, int rc) {
     struct ferry__thread *thread = atomic_load_explicit(&loop->thread, memory_order_relaxed);
     struct ferry__ctx *ctx = thread->current = &thread->ctx;
-    loop->running = NULL;
     ferry_fail(rc, "no stack of %" PRIu32 " KiB for task '%s': %s", task->stack_kib,
                task->future.name, ferry__stack_error());
     struct ferry__detail *detail = ferry__error_take(ctx, rc);
@@ -94,44 +97,39 @@ static FERRY__NOINLINE bool prepare(ferry_loop *loop, struct ferry__task *task) 
     return false;
 }
 
-static inline struct ferry__task *pick(ferry_loop *loop) {
-    struct ferry__task *task = loop->ready_first;
-    if (!task)
-        return NULL;
-    loop->ready_first = task->ready_next;
-    if (!loop->ready_first)
-        loop->ready_last = NULL;
-    task->ready_next = NULL;
+/* `task` leaves the ready line, as the first in it. */
+static inline void leave_line(ferry_loop *loop, const struct ferry__task *task) {
+    struct ferry__task *next = task->ready_next;
+    loop->ready_first = next;
+    if (!next)
+        loop->ready_end = &loop->ready_first;
 #if FERRY__CONTEXT_ON_STACK
     /* The frames of the one that comes after it; its context was fetched when it became ready. */
-    if (loop->ready_first && loop->ready_first->state != FERRY__TASK_NEW)
-        ferry__prefetch_to_write(loop->ready_first->stack->context.sp);
+    else if (next->state == FERRY__TASK_WOKEN)
+        ferry__prefetch_to_write(next->stack->context.sp);
 #endif
-    return task;
 }
 
 /* The next task to run, made current; NULL: the loop's own stack is to go on. */
 static inline struct ferry__task *next_task(ferry_loop *loop) {
-    while (loop->steps > 0 && !ferry__loop_forked(loop)) {
-        struct ferry__task *task = pick(loop);
-        if (!task)
-            break;
+    struct ferry__thread *thread = atomic_load_explicit(&loop->thread, memory_order_relaxed);
+    struct ferry__task *task;
+    while (loop->steps > 0 && (task = loop->ready_first) && !ferry__loop_forked(loop)) {
+        leave_line(loop, task);
         loop->steps--;
-        struct ferry__thread *thread = atomic_load_explicit(&loop->thread, memory_order_relaxed);
         if (task->state == FERRY__TASK_NEW && !prepare(loop, task))
             continue;
         task->state = FERRY__TASK_RUNNING;
-        loop->running = task;
         thread->current = &task->ctx;
         return task;
     }
-    loop->running = NULL;
-    struct ferry__thread *thread = atomic_load_explicit(&loop->thread, memory_order_relaxed);
     thread->current = &thread->ctx;
     return NULL;
 }
 
-static FERRY__NOINLINE void switch_away(ferry_loop *loop, struct ferry__task *task) {
+/* Gives the thread away; returns when somebody switches back. */
+static inline __attribute__((always_inline)) void switch_away(ferry_loop *loop,
+                                                              struct ferry__task *task) {
     struct ferry__task *next = next_task(loop);
     if (next == task)
         return;
@@ -144,11 +142,17 @@ void ferry__task_suspend(struct ferry__task *task) {
     switch_away(task->ctx.loop, task);
 }
 
+/* It isn't forked. */
+static inline __attribute__((always_inline)) void give_way(ferry_loop *loop,
+                                                           struct ferry__task *task) {
+    task->state = FERRY__TASK_READY;
+    ferry__loop_push(loop, task);
+    switch_away(loop, task);
+}
+
 void ferry__task_yield(struct ferry__task *task) {
-    if (ferry__loop_forked(task->ctx.loop)) /* the others are the parent's to run */
-        return;
-    ferry__loop_push(task->ctx.loop, task);
-    switch_away(task->ctx.loop, task);
+    if (!ferry__loop_forked(task->ctx.loop)) /* else the others are the parent's to run */
+        give_way(task->ctx.loop, task);
 }
 
 void ferry__loop_run_ready(ferry_loop *loop) {
@@ -187,7 +191,7 @@ static void wake_run(ferry_loop *loop, struct ferry__item *item) {
 void ferry__task_ready(struct ferry__task *task) {
     ferry_loop *loop = task->ctx.loop;
     if (ferry__loop_here(loop)) {
-        ferry__loop_push(loop, task);
+        ferry__loop_push_parked(loop, task);
         ferry__loop_need_turn(loop);
         return;
     }
@@ -443,11 +447,8 @@ int ferry_yield(void) {
     ferry_loop *loop = ctx->loop;
     if (ferry__loop_forked(loop))
         return ferry__can_park(ctx);
-    int rc = stopped(ctx, loop->now);
-    struct ferry__task *task = ferry__container(ctx, struct ferry__task, ctx);
-    ferry__loop_push(loop, task);
-    switch_away(loop, task);
-    return rc < 0 ? rc : stopped(ctx, loop->now);
+    give_way(loop, ferry__container(ctx, struct ferry__task, ctx));
+    return stopped(ctx, loop->now);
 }
 
 int ferry_sleep(int64_t ms) {
