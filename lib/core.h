@@ -562,7 +562,8 @@ struct ferry_loop {
     struct ferry__stack_cache stacks;
     struct ferry__task *ready_first, **ready_end; /* the ready line, and where the next one is put into it */
     struct ferry__task *ended;  /* its stack can be taken back as soon as another one runs */
-    int steps;                  /* left in this turn */
+    int steps;                  /* left in this slice of the turn */
+    int slice;                  /* steps of a slice: learned, loop.c */
     int64_t now;                /* clock as of this turn */
     struct ferry__heap timers;
     struct ferry__task *tasks;  /* all of them */

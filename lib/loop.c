@@ -38,7 +38,9 @@
 #include "service.h"
 #include "signal_wait.h"
 
-#define STEPS_A_SLICE 64
+#define STEPS_A_SLICE 64       /* at least */
+#define STEPS_A_SLICE_MOST 512 /* where they are short */
+#define NS_A_SLICE (FERRY__MS / 100)
 #define ITEMS_A_SLICE 256
 #define STEPS_A_TURN 2048
 #define NS_A_TURN (2 * FERRY__MS)
@@ -297,6 +299,16 @@ static bool has_work(ferry_loop *loop) {
     return loop->ready_first || ferry__inbox_waits(&loop->inbox);
 }
 
+/* Between two slices the loop looks at its inbox and at the clock, which costs as much as some ten
+ * switches: a slice whose steps were used up has more of them the next time, as long as they don't
+ * take long. */
+static void learn_slice(ferry_loop *loop, int64_t ns) {
+    if (ns > NS_A_SLICE && loop->slice > STEPS_A_SLICE)
+        loop->slice /= 2;
+    else if (ns < NS_A_SLICE / 2 && loop->steps == 0 && loop->slice < STEPS_A_SLICE_MOST)
+        loop->slice *= 2;
+}
+
 /* Inbox, timers and ready tasks, within the budget; false when there was nothing to do. */
 static bool turn(ferry_loop *loop) {
     bool worked = false;
@@ -305,12 +317,13 @@ static bool turn(ferry_loop *loop) {
     ferry__inbox_rouse(&loop->inbox);
     loop->now = ferry__now();
     int64_t end = loop->now + NS_A_TURN;
-    for (int steps = STEPS_A_TURN; steps > 0 && loop->now < end; steps -= STEPS_A_SLICE) {
+    for (int steps = STEPS_A_TURN; steps > 0 && loop->now < end;) {
         worked |= drain(loop);
         fire_timers(loop);
-        loop->steps = STEPS_A_SLICE;
+        steps -= loop->slice;
+        loop->steps = loop->slice;
         ferry__loop_run_ready(loop);
-        worked |= loop->steps < STEPS_A_SLICE;
+        worked |= loop->steps < loop->slice;
         if (!has_work(loop)) {
             if (loop->owed)
                 ferry__executor_owed(loop);
@@ -320,7 +333,9 @@ static bool turn(ferry_loop *loop) {
             if (end > loop->now + NS_LINGERING)
                 end = loop->now + NS_LINGERING;
         }
+        int64_t before = loop->now;
         loop->now = ferry__now();
+        learn_slice(loop, loop->now - before);
     }
     if (loop->owed)
         ferry__executor_owed(loop);
@@ -457,6 +472,7 @@ static ferry_loop *loop_new(struct event_base *base) {
     loop->own_base = base == NULL;
     loop->generation = atomic_load(&ferry__generation);
     loop->ready_end = &loop->ready_first;
+    loop->slice = STEPS_A_SLICE;
     ferry__stack_cache_init(&loop->stacks);
     /* Each loop writes the same value, but on its own thread. */
     __atomic_store_n(&ferry__overflow_current, running_stack, __ATOMIC_RELEASE);

@@ -8,7 +8,7 @@
  * (any thread, through the inbox), or the loop deciding its waiter as cancelled or timed out.
  *
  * Whoever gives the thread away picks the next ready task and switches to it directly; the loop's
- * own stack is resumed when none is ready or the turn's steps are used up. A task that has ended
+ * own stack is resumed when none is ready or the slice's steps are used up. A task that has ended
  * can't free the stack that it stands on: the next one to run does (reap).
  *
  * References on the handle: the user's, one of the running side until the task has ended, one for a
