@@ -17,17 +17,23 @@
  * `waking`.
  *
  * Before it says so the loop may linger for a moment, as long as that pays (spin.c): it is awake
- * meanwhile.
+ * meanwhile. With one processor it gives way instead, to the threads of the jobs that it waits for.
  *
  * What is taken out at once may be many items, each in a cache line of another processor. Whoever
  * sends many says with each which one it sent a few items before (ahead), so that several of them
  * come at a time. It may be gone by then: the address is fetched from, never read.
  *
- * Owners: head, awake, waking are atomic; `first` and `spin` belong to the loop's thread; the
- * bell is fixed. */
+ * Owners: head, awake, waking are atomic; `first`, `spin`, `in_vain` and `left_out` belong to the
+ * loop's thread; the bell is fixed. */
 #include "config.h"
 
+#include <sched.h>
+
 #include "core.h"
+
+#define LONG_WAY (FERRY__MS / 5)
+#define IN_VAIN_LONG 6
+#define IN_VAIN_MOST 12 /* it is left out 4,095 times */
 
 static struct ferry__item closed_mark;
 
@@ -36,6 +42,7 @@ int ferry__inbox_init(struct ferry__inbox *inbox) {
     atomic_init(&inbox->awake, 0);
     atomic_init(&inbox->waking, 0);
     inbox->first = NULL;
+    inbox->left_out = inbox->in_vain = 0;
     ferry__spin_init(&inbox->spin);
     return ferry__bell_init(&inbox->bell);
 }
@@ -94,7 +101,30 @@ struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox) {
     return item;
 }
 
+/* With one processor nobody can bring anything while this thread looks: it lets the others run
+ * instead, so that nobody has to wake it. That pays as long as there is something then, and it
+ * doesn't take long; else it is left out once, three times, ... */
+static bool give_way(struct ferry__inbox *inbox) {
+    if (inbox->left_out > 0) {
+        inbox->left_out--;
+        return false;
+    }
+    int64_t began = ferry__now();
+    sched_yield();
+    bool waits = ferry__inbox_waits(inbox);
+    if (ferry__now() - began > LONG_WAY)
+        inbox->in_vain = inbox->in_vain < IN_VAIN_LONG ? IN_VAIN_LONG : IN_VAIN_MOST;
+    else if (waits)
+        inbox->in_vain = 0;
+    else if (inbox->in_vain < IN_VAIN_MOST)
+        inbox->in_vain++;
+    inbox->left_out = (1u << inbox->in_vain) - 1;
+    return waits;
+}
+
 bool ferry__inbox_linger(struct ferry__inbox *inbox) {
+    if (!inbox->spin.possible)
+        return give_way(inbox);
     if (!ferry__spin_pays(&inbox->spin))
         return false;
     struct ferry__spinning s = ferry__spin_begin(&inbox->spin);

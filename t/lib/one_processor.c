@@ -143,12 +143,58 @@ static void a_pool_freed_before_the_turn_ends(void **state) {
     assert_int_equal(ferry_run(frees_in_the_same_turn, NULL), ENOUGH);
 }
 
+/* ---- A loop that gives way ---------------------------------------------------------------------------- */
+
+enum { JOBS = 200 };
+
+static int64_t opens_in_time(void *arg) {
+    CHECK_INT(ferry_sleep(2), 0); /* a timer that is due while a job is waited for */
+    gate_open(arg);
+    return 0;
+}
+
+static int64_t waits_at_gate(void *arg) {
+    gate_wait(arg);
+    return 7;
+}
+
+static int64_t all_sorts_of_jobs(void *arg) {
+    ferry_executor *pool = arg;
+    CHECK(!ferry_loop_current()->inbox.spin.possible);
+    for (int i = 0; i < JOBS; i++) {
+        gate g = GATE_INIT;
+        CHECK_INT(ferry_await(ferry_submit(pool, return_arg, as_arg(i))), i);
+        if (i % 20 != 0)
+            continue;
+        ferry_future *opener = ferry_spawn(opens_in_time, &g);
+        CHECK_INT(ferry_await(ferry_submit(pool, waits_at_gate, &g)), 7);
+        CHECK_INT(ferry_await(opener), 0);
+    }
+    return 0;
+}
+
+static void a_loop_gives_way(void **state) {
+    (void)state;
+    cpu_set_t all, one;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&one);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; cpu++)
+        if (CPU_ISSET(cpu, &all))
+            CPU_SET(cpu, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    ferry_executor *pool = make_pool(2, NULL);
+    assert_int_equal(ferry_run(all_sorts_of_jobs, pool), 0);
+    end_pool(pool);
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("no job waits for the end of a turn that computes", a_long_turn_holds_up_no_job),
         CASE("jobs for two pools in one turn", one_turn_two_pools),
         CASE("the end of a turn calls a thread", the_end_of_a_turn_calls),
         CASE("a pool that is freed in the turn of its last job", a_pool_freed_before_the_turn_ends),
+        CASE("a loop gives way to its jobs, and its timers fire", a_loop_gives_way),
     };
     return SUPPORT_RUN(tests);
 }
