@@ -20,7 +20,10 @@ struct ferry__record {
 
 /* What a thread keeps. Its own; zero: nothing. */
 struct ferry__cache {
-    unsigned most; /* loaded records of a size: FERRY__RECORD_BATCH, or 0: records aren't kept */
+    unsigned most; /* loaded records of a size: FERRY__RECORD_BATCH, or 0: none is kept */
+    unsigned most_jobs; /* the same of those that follow */
+    unsigned n_jobs;
+    void *jobs[FERRY__RECORD_BATCH]; /* submit.c: n_jobs records, ready to be one again */
     struct {
         struct ferry__record *loaded; /* n of them */
         struct ferry__record *spare;  /* a whole batch; NULL */

@@ -178,10 +178,30 @@ void ferry__ctx_kick(struct ferry__ctx *ctx);
 struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx);
 struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell); /* NULL too */
 void ferry__cell_unref(struct ferry__cell *cell);
-/* The same on the thread of `loop`, where the job was submitted: mostly without an atomic
- * operation. NULL too. */
-void ferry__cell_unref_here(struct ferry__cell *cell, const ferry_loop *loop);
-bool ferry__cell_cancelled(const struct ferry__cell *cell); /* it, or one around it. Any thread */
+/* The same on the owner side, and for a job on the thread of the loop where it was submitted:
+ * mostly without an atomic operation, by the references in reserve (scope.c). */
+enum { FERRY__CELL_SPARE = 16 };
+void ferry__cell_ref_slow(struct ferry__cell *cell);
+void ferry__cell_unref_slow(struct ferry__cell *cell, const ferry_loop *loop);
+static inline void ferry__cell_ref_here(struct ferry__cell *cell) {
+    if (cell->spare > 0)
+        cell->spare--;
+    else
+        ferry__cell_ref_slow(cell);
+}
+static inline void ferry__cell_unref_here(struct ferry__cell *cell, const ferry_loop *loop) {
+    if (cell->loop == loop && cell->spare < 2 * FERRY__CELL_SPARE)
+        cell->spare++;
+    else
+        ferry__cell_unref_slow(cell, loop);
+}
+/* It, or one around it. Any thread. */
+static inline bool ferry__cell_cancelled(const struct ferry__cell *cell) {
+    for (; cell; cell = cell->outer)
+        if (atomic_load_explicit(&cell->cancelled, memory_order_acquire))
+            return true;
+    return false;
+}
 /* Counted up after each flag that is set: who has seen that a region isn't cancelled, and knows
  * the count of before, needn't look at its flags while that is the same. */
 extern _Atomic uint32_t ferry__scope_cancels;
@@ -370,6 +390,22 @@ void ferry__wakes_later(struct ferry__wakes *wakes, struct ferry__link *link); /
  * called `otherwise`, a string that stays. */
 void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name,
                         const char *otherwise);
+/* The same for a record that was the handle of another plain job until its end, and isn't in
+ * debug.c's list: only what differs, with the references of the user and the running side. */
+static inline void ferry__future_again(ferry_future *f, ferry_loop *home,
+                                       struct ferry__member *member) {
+    atomic_store_explicit(&f->refs, 2, memory_order_relaxed);
+    atomic_store_explicit(&f->read, false, memory_order_relaxed);
+    atomic_store_explicit(&f->delivered, false, memory_order_relaxed);
+    atomic_store_explicit(&f->done, false, memory_order_relaxed);
+    f->telling = f->at_home = false;
+    f->abroad = member != NULL;
+    f->first = f->last = NULL;
+    f->detail = NULL;
+    f->home = home;
+    f->member = member;
+    f->generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+}
 void ferry__future_unref(ferry_future *f);
 /* promise.c, shield.c: the same calls as for any handle, and the end of the record. */
 int ferry__promise_cancel(ferry_future *f);
@@ -603,12 +639,29 @@ static inline long ferry__loop_jobs(const ferry_loop *loop) {
     long here = atomic_load_explicit(&((ferry_loop *)loop)->jobs_here, memory_order_relaxed);
     return atomic_load(&((ferry_loop *)loop)->jobs) + here;
 }
+static inline void ferry__loop_count_here(ferry_loop *loop, long more) { /* loop thread */
+    long jobs = atomic_load_explicit(&loop->jobs_here, memory_order_relaxed);
+    atomic_store_explicit(&loop->jobs_here, jobs + more, memory_order_relaxed);
+}
 void ferry__loop_ref(ferry_loop *loop);
 void ferry__loop_unref(ferry_loop *loop);
 /* The same on its own thread, mostly without an atomic operation: for what comes and goes with
  * each task. */
-void ferry__loop_ref_here(ferry_loop *loop);
-void ferry__loop_unref_here(ferry_loop *loop);
+enum { FERRY__LOOP_SPARE = 64 };
+void ferry__loop_ref_slow(ferry_loop *loop);
+void ferry__loop_unref_slow(ferry_loop *loop);
+static inline void ferry__loop_ref_here(ferry_loop *loop) {
+    if (loop->spare_refs > 0)
+        loop->spare_refs--;
+    else
+        ferry__loop_ref_slow(loop);
+}
+static inline void ferry__loop_unref_here(ferry_loop *loop) {
+    if (loop->spare_refs < 2 * FERRY__LOOP_SPARE)
+        loop->spare_refs++;
+    else
+        ferry__loop_unref_slow(loop);
+}
 /* Turns an own loop that nobody runs until `task` has ended; NULL: until it is down, and the
  * task that has shut it down has ended too, which is asked to stop. 0; else, as
  * ferry_loop_run(), why that can't be. */
@@ -619,6 +672,10 @@ bool ferry__shutdown_prepare(ferry_loop *loop); /* shutdown.c: from then on it n
  * grace. */
 int ferry__shutdown_after_run(ferry_loop *loop, int64_t grace_ms);
 void ferry__loop_leave_behind(ferry_loop *loop); /* ferry_loop_free() that goes as far as what is left allows */
+/* The calling thread, whose record that is (NULL: it has none), is the loop's. */
+static inline bool ferry__loop_is_on(const ferry_loop *loop, const struct ferry__thread *thread) {
+    return thread && atomic_load_explicit(&loop->thread, memory_order_acquire) == thread;
+}
 bool ferry__loop_here(const ferry_loop *loop);   /* the calling thread is the loop's */
 static inline ferry_loop *ferry__loop_of(const struct ferry__ctx *ctx) {
     return ctx->kind == FERRY__THREAD ? ctx->thread->loop : ctx->loop;
@@ -659,7 +716,7 @@ int64_t ferry__loop_run_task(ferry_loop *loop, struct ferry__task *task,
 int ferry__loop_add(ferry_loop *loop, struct ferry__task *task);   /* loop thread: a new task; 0 or an error */
 void ferry__loop_remove(ferry_loop *loop, struct ferry__task *task);
 
-/* ---- executor.c, job.c: see executor.h -------------------------------------------------------------------- */
+/* ---- executor.c, submit.c, job.c: see executor.h -------------------------------------------------------------------- */
 
 /* What an await does for a job, on its worker: runs `f` itself, when that is a job queued in the
  * same full pool or strand (true: look again); else the pool may grow by one from blocked to

@@ -1,9 +1,5 @@
 /* Executors: what pools, strands and the inline one have in common.
  *
- * A job is submitted under the executor's lock: refused when it is closed; queued when there is a
- * place; or its submitter waits in line for a place, in which case whoever frees one queues the job
- * for it. After a close nobody waits: those who did get FERRY_ECLOSED.
- *
  * A pool has a door, so that submitters and threads don't stand in each other's way: a job that
  * certainly has a place is left there, under in_lock alone. Certainly: entered - left is how many
  * are queued, and an older value of `left` can only make that more; nobody waits for a place; and
@@ -31,10 +27,6 @@
 
 struct ferry__detail ferry__say_closed =
     FERRY__STATIC_DETAIL("the executor was closed: it takes no more jobs");
-static struct ferry__detail say_full =
-    FERRY__STATIC_DETAIL("the executor's queue is full: submit less at once, or use a larger "
-                         "queue_max or FERRY_FULL_WAIT");
-static struct ferry__detail say_cancelled = FERRY__STATIC_DETAIL("submitted in a cancelled scope");
 static struct ferry__detail say_inside = FERRY__STATIC_DETAIL(
     "a job can't wait for the end of the executor that it runs on");
 struct ferry__detail ferry__say_no_thread =
@@ -92,11 +84,9 @@ void ferry__executor_unref(ferry_executor *executor) {
     unref(executor, 1);
 }
 
-enum { RESERVE = 64 };
-
-void ferry__executor_ref_here(ferry_executor *executor, ferry_loop *loop) {
+void ferry__executor_ref_slow(ferry_executor *executor, ferry_loop *loop) {
     if (loop->reserve_of != executor) {
-        if (loop->reserve_of && ++loop->reserve_missed < RESERVE) {
+        if (loop->reserve_of && ++loop->reserve_missed < FERRY__EXECUTOR_RESERVE) {
             ferry__executor_ref(executor);
             return;
         }
@@ -105,19 +95,19 @@ void ferry__executor_ref_here(ferry_executor *executor, ferry_loop *loop) {
         loop->reserve_missed = 0;
     }
     if (loop->reserve == 0) {
-        atomic_fetch_add_explicit(&executor->refs, RESERVE, memory_order_relaxed);
-        loop->reserve = RESERVE;
+        atomic_fetch_add_explicit(&executor->refs, FERRY__EXECUTOR_RESERVE, memory_order_relaxed);
+        loop->reserve = FERRY__EXECUTOR_RESERVE;
     }
     loop->reserve--;
 }
 
-void ferry__executor_unref_here(ferry_executor *executor, ferry_loop *loop) {
+void ferry__executor_unref_slow(ferry_executor *executor, ferry_loop *loop) {
     if (loop->reserve_of != executor) {
         ferry__executor_unref(executor);
-    } else if (++loop->reserve > 2 * RESERVE) {
-        loop->reserve -= RESERVE;
-        unref(executor, RESERVE); /* not the last ones */
+        return;
     }
+    loop->reserve -= FERRY__EXECUTOR_RESERVE - 1;
+    unref(executor, FERRY__EXECUTOR_RESERVE); /* not the last ones */
 }
 
 void ferry__executor_reserve_end(ferry_loop *loop) {
@@ -129,12 +119,7 @@ void ferry__executor_reserve_end(ferry_loop *loop) {
         unref(executor, refs);
 }
 
-void ferry__executor_check_fork(ferry_executor *executor) {
-    if (executor->kind == FERRY__STRAND) /* it may be younger than its pool */
-        ferry__executor_check_fork(ferry__strand_pool(executor));
-    uint32_t now = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
-    if (atomic_load_explicit(&executor->generation, memory_order_relaxed) == now)
-        return;
+static void begin_anew(ferry_executor *executor, uint32_t now) {
     executor->lock = executor->in_lock = 0;
     executor->first = executor->last = executor->in_last = NULL;
     atomic_store(&executor->in_first, NULL);
@@ -154,6 +139,14 @@ void ferry__executor_check_fork(ferry_executor *executor) {
     else if (executor->kind == FERRY__STRAND)
         ferry__strand_forked(executor);
     atomic_store(&executor->generation, now);
+}
+
+FERRY__NOINLINE void ferry__executor_check_fork_slow(ferry_executor *executor) {
+    if (executor->kind == FERRY__STRAND) /* it may be younger than its pool */
+        ferry__executor_check_fork(ferry__strand_pool(executor));
+    uint32_t now = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+    if (atomic_load_explicit(&executor->generation, memory_order_relaxed) != now)
+        begin_anew(executor, now);
 }
 
 /* ---- The default ones ------------------------------------------------------------------------------------ */
@@ -291,15 +284,14 @@ struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__
     return job;
 }
 
-/* A job that a thread, or a turn, will take at once doesn't wait: it needs no place. */
-static bool has_place(const ferry_executor *executor) {
+bool ferry__executor_has_place(const ferry_executor *executor) {
     size_t spare =
         executor->kind == FERRY__POOL ? ferry__pool_spare(executor) : ferry__strand_spare(executor);
     return executor->stats.queued < spare || executor->stats.queued - spare < executor->queue_max;
 }
 
 void ferry__executor_admit(ferry_executor *executor, struct ferry__after *after) {
-    for (struct ferry__waiter *w; (w = executor->wait_first) && has_place(executor);) {
+    for (struct ferry__waiter *w; (w = executor->wait_first) && ferry__executor_has_place(executor);) {
         ferry__line_remove(&executor->wait_first, &executor->wait_last, w);
         if (ferry__claim(w)) {
             ferry__wakes_add(&after->wakes, w);
@@ -390,177 +382,12 @@ void ferry__executor_after(ferry_executor *executor, struct ferry__after *after)
     ferry__wake_all(&after->wakes);
 }
 
-/* ---- Submitting ------------------------------------------------------------------------------------------ */
-
-static bool is_closed(ferry_executor *executor) {
-    if (executor->closed || executor->kind != FERRY__STRAND)
-        return executor->closed;
-    /* A strand on a closed pool is closed as well. Written once: a stale answer only defers the
-     * refusal. */
-    return __atomic_load_n(&ferry__strand_pool(executor)->closed, __ATOMIC_RELAXED);
-}
-
-static void call_thread(ferry_executor *executor) {
-    struct ferry__after after = {0};
-    ferry__executor_lock(executor);
-    ferry__pool_rouse(executor, &after);
-    ferry__executor_unlock(executor);
-    ferry__executor_after(executor, &after);
-}
-
-/* The jobs of one turn of a loop are handed over together, when a thread comes for them anyway
- * should that take long. False: it is to be called now. */
-static bool owe(ferry_executor *executor, const struct ferry__job *job) {
-    ferry_loop *loop = job->home;
-    if (!loop || !ferry__loop_here(loop) || !loop->turning)
-        return false;
-    if (!loop->owed) {
-        ferry__executor_ref_here(executor, loop);
-        loop->owed = executor;
-    }
-    return loop->owed == executor;
-}
-
-void ferry__executor_owed(ferry_loop *loop) {
-    ferry_executor *executor = loop->owed;
-    loop->owed = NULL;
-    if (!ferry__loop_forked(loop) &&
-        atomic_load_explicit(&executor->wanted, memory_order_relaxed) != FERRY__NOBODY)
-        call_thread(executor);
-    ferry__executor_unref_here(executor, loop);
-}
-
-/* Leaves a job that certainly has a place at the pool's door. */
-static bool leave_at_door(ferry_executor *executor, struct ferry__job *job) {
-    if (!has_door(executor))
-        return false;
-    ferry__lock(&executor->in_lock);
-    bool room = !executor->closed && !executor->wait_first;
-    if (room && executor->entered - executor->left_seen >= executor->queue_max) {
-        executor->left_seen = atomic_load_explicit(&executor->left, memory_order_relaxed);
-        room = executor->entered - executor->left_seen < executor->queue_max;
-    }
-    enum ferry__wanted wanted = FERRY__NOBODY;
-    if (room) {
-        struct ferry__work *work = &job->work;
-        job->state = FERRY__JOB_QUEUED;
-        work->next = NULL;
-        work->prev = executor->in_last;
-        if (work->prev)
-            work->prev->next = work;
-        else
-            atomic_store_explicit(&executor->in_first, work, memory_order_relaxed);
-        executor->in_last = work;
-        executor->at_door++;
-        executor->entered++;
-        wanted = atomic_load_explicit(&executor->wanted, memory_order_relaxed);
-    }
-    ferry__unlock(&executor->in_lock);
-    if (wanted == FERRY__SOMEBODY || (wanted == FERRY__SOON && !owe(executor, job)))
-        call_thread(executor);
-    return room;
-}
-
-/* Waits for a place: 0 when the job was queued meanwhile; -ECANCELED; what
- * ferry__executor_refuse() was called with. Called with the lock held, returns without. */
-static int64_t wait_for_place(ferry_executor *executor, struct ferry__job *job,
-                              struct ferry__ctx *ctx) {
-    struct ferry__waiter w;
-    ferry__waiter_init(&w, ctx);
-    w.item = job;
-    ferry__line_append(&executor->wait_first, &executor->wait_last, &w);
-    ferry__executor_unlock(executor);
-    int rc = ferry__park(&w, executor->name, FERRY__NEVER, 0);
-    if (rc == 0)
-        return w.value;
-    ferry__executor_lock(executor);
-    ferry__line_remove(&executor->wait_first, &executor->wait_last, &w);
-    ferry__executor_unlock(executor);
-    return rc;
-}
-
-/* A job that submits to its own full executor would wait for itself: it passes the limit. */
-static bool is_inside(const ferry_executor *executor, const struct ferry__ctx *ctx) {
+bool ferry__executor_is_inside(const ferry_executor *executor, const struct ferry__ctx *ctx) {
     if (ctx->kind != FERRY__JOB)
         return false;
     const ferry_executor *own = ((const struct ferry__job *)ctx->self)->executor;
     return own == executor || (own->kind == FERRY__STRAND && ferry__strand_pool(own) == executor) ||
            (executor->kind == FERRY__STRAND && ferry__strand_pool(executor) == own);
-}
-
-static void submit(ferry_executor *executor, struct ferry__job *job, struct ferry__ctx *ctx) {
-    if (leave_at_door(executor, job))
-        return;
-    struct ferry__after after = {0};
-    struct ferry__job_end refused = {0, NULL};
-    ferry__executor_lock(executor);
-    if (is_closed(executor)) {
-        ferry__executor_unlock(executor);
-        refused = (struct ferry__job_end){FERRY_ECLOSED, &ferry__say_closed};
-    } else if (has_place(executor) || is_inside(executor, ctx)) {
-        ferry__executor_enqueue(executor, job, &after);
-        ferry__executor_unlock(executor);
-        ferry__executor_after(executor, &after);
-    } else if (executor->full == FERRY_FULL_REFUSE || !ferry__may_park(ctx)) {
-        ferry__executor_unlock(executor);
-        refused = (struct ferry__job_end){-EAGAIN, &say_full};
-    } else {
-        int64_t rc = wait_for_place(executor, job, ctx);
-        refused = (struct ferry__job_end){rc, rc == FERRY_ECLOSED ? &ferry__say_closed
-                                              : rc == -EAGAIN     ? &ferry__say_no_thread
-                                                                  : &say_cancelled};
-    }
-    if (refused.result < 0)
-        ferry__job_finish(job, refused);
-}
-
-void ferry__job_submit(struct ferry__job *job, struct ferry__ctx *ctx) {
-    ferry__job_count(job);
-    if (job->executor->kind == FERRY__INLINE)
-        ferry__inline_submit(job->executor, job, ferry__thread_self());
-    else
-        submit(job->executor, job, ctx);
-}
-
-/* The flags that the job inherits are looked at after the count of cancels was read (calm):
- * whoever cancels sets the flag, counts, and gives the hint that is `asked` last. */
-static bool may_be_cancelled(const struct ferry__ctx *ctx, const struct ferry__job *job) {
-    return atomic_load_explicit(&ctx->asked, memory_order_acquire) ||
-           ctx->next_deadline != FERRY__NEVER || ferry__cell_cancelled(job->inherited);
-}
-
-ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *arg,
-                                   const ferry_job_options *options, struct ferry__member *member) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx || (!executor && !(executor = ferry_executor_default())))
-        return NULL;
-    ferry__executor_check_fork(executor);
-    uint32_t calm = atomic_load(&ferry__scope_cancels);
-    struct ferry__job *job = ferry__job_new(executor, fn, arg, options, ctx, member);
-    if (!job)
-        return NULL;
-    int rc;
-    if (!fn) {
-        ferry__job_finish(job, (struct ferry__job_end){-EINVAL, NULL});
-    } else if (may_be_cancelled(ctx, job) && ferry__region_cancelled(ctx)) {
-        ferry__job_finish(job, (struct ferry__job_end){-ECANCELED, &say_cancelled});
-    } else if (options && options->limiter &&
-               (rc = ferry__token_take(options->limiter, options->key, &job->token)) < 0) {
-        ferry__job_finish(job, (struct ferry__job_end){rc, ferry__error_take(ctx, rc)});
-    } else {
-        job->calm = calm;
-        ferry__job_submit(job, ctx);
-    }
-    return &job->future;
-}
-
-ferry_future *ferry_submit_with(ferry_executor *executor, ferry_fn fn, void *arg,
-                                const ferry_job_options *options) {
-    return ferry__submit_member(executor, fn, arg, options, NULL);
-}
-
-ferry_future *ferry_submit(ferry_executor *executor, ferry_fn fn, void *arg) {
-    return ferry__submit_member(executor, fn, arg, NULL, NULL);
 }
 
 /* ---- Closing, stopping, freeing -------------------------------------------------------------------------- */
@@ -682,7 +509,7 @@ int ferry_executor_stop(ferry_executor *executor, int64_t ms) {
         return -ENOMEM;
     if (!executor)
         return (int)ferry_fail(-EINVAL, "no executor to stop");
-    if (is_inside(executor, ctx))
+    if (ferry__executor_is_inside(executor, ctx))
         return (int)ferry__error_say(ctx, -EDEADLK, &say_inside);
     ferry_executor_close(executor, FERRY_CLOSE_DRAIN);
     size_t left;

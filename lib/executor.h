@@ -1,4 +1,4 @@
-/* Jobs and what runs them: shared by executor.c, job.c, threads.c (with idle.c and help.c),
+/* Jobs and what runs them: shared by executor.c, submit.c, job.c, threads.c (with idle.c and help.c),
  * strand.c and inline.c.
  *
  * An executor's lock guards its line, its counters and the state of the jobs in the line. A pool
@@ -51,7 +51,7 @@ struct ferry__job {
     ferry_loop *home;            /* fixed: future.home, which holds a reference; NULL */
     int64_t deadline;
 
-    struct ferry__cell *inherited; /* fixed: `cell` */
+    struct ferry__cell *inherited; /* a reference; NULL. Fixed */
     int64_t started;             /* clock; under the executor's lock */
     struct ferry__job *next_running, *prev_running; /* under the executor's lock */
     _Atomic uintptr_t runner;    /* atomic: the struct ferry__thread that runs fn; plus 1: it was told; 0: fn doesn't run */
@@ -62,7 +62,6 @@ struct ferry__job {
     char apart_rest[FERRY__LINE_SIZE - 50];
 
     ferry_executor *executor;    /* a reference */
-    struct ferry__cell *cell;    /* a reference; NULL */
     struct ferry__values *values; /* a reference, until it runs; NULL */
     _Atomic bool counted;        /* atomic: it counts among its home's jobs */
     bool optioned;               /* fixed: there are options */
@@ -74,7 +73,7 @@ struct ferry__job {
     uint32_t hook_busy;          /* futex word: 1 while the hook runs */
     struct ferry__token *token;  /* of options.limiter; held until it is finished; NULL */
     ferry_job_options options;   /* only set when optioned */
-    char apart_end[40];          /* whole lines, where pointers have 8 bytes: the record begins with one, then */
+    char apart_end[48];          /* whole lines, where pointers have 8 bytes: the record begins with one, then */
 };
 
 struct ferry_executor {
@@ -126,15 +125,34 @@ void ferry__executor_init(ferry_executor *executor, enum ferry__executor_kind ki
                           const ferry_executor_options *options, const char *name);
 /* In the child of a fork: the executor's threads and jobs are the parent's, and it begins anew.
  * Before its use. */
-void ferry__executor_check_fork(ferry_executor *executor);
+void ferry__executor_check_fork_slow(ferry_executor *executor);
+static inline void ferry__executor_check_fork(ferry_executor *executor) {
+    if (executor->kind == FERRY__STRAND ||
+        atomic_load_explicit(&executor->generation, memory_order_relaxed) !=
+            atomic_load_explicit(&ferry__generation, memory_order_relaxed))
+        ferry__executor_check_fork_slow(executor);
+}
 int ferry__executor_check(const ferry_executor_options *options);
 void ferry__executor_ref(ferry_executor *executor);
 void ferry__executor_unref(ferry_executor *executor);
 /* The same for a job, on the thread of its home loop: mostly without an atomic operation. The
  * loop holds references in reserve, until it is freed, uses another executor for long, or the
  * executor is freed on its thread. */
-void ferry__executor_ref_here(ferry_executor *executor, ferry_loop *loop);
-void ferry__executor_unref_here(ferry_executor *executor, ferry_loop *loop);
+enum { FERRY__EXECUTOR_RESERVE = 64 };
+void ferry__executor_ref_slow(ferry_executor *executor, ferry_loop *loop);
+void ferry__executor_unref_slow(ferry_executor *executor, ferry_loop *loop);
+static inline void ferry__executor_ref_here(ferry_executor *executor, ferry_loop *loop) {
+    if (loop->reserve_of == executor && loop->reserve > 0)
+        loop->reserve--;
+    else
+        ferry__executor_ref_slow(executor, loop);
+}
+static inline void ferry__executor_unref_here(ferry_executor *executor, ferry_loop *loop) {
+    if (loop->reserve_of == executor && loop->reserve < 2 * FERRY__EXECUTOR_RESERVE)
+        loop->reserve++;
+    else
+        ferry__executor_unref_slow(executor, loop);
+}
 void ferry__executor_reserve_end(ferry_loop *loop); /* loop thread, or nobody's loop */
 /* The lock, and of a pool that of the door as well, which is empty then. */
 void ferry__executor_lock(ferry_executor *executor);
@@ -167,11 +185,13 @@ size_t ferry__executor_join(ferry_executor *executor, struct ferry__ctx *ctx, in
 /* Gives up a loop's own executor: closes it and waits until its idle threads are gone. */
 void ferry__executor_dismiss(ferry_executor *executor);
 
-/* Hands a new job over; it ends at once when the executor doesn't take it. May suspend or block,
- * as ferry_submit(). */
-void ferry__job_submit(struct ferry__job *job, struct ferry__ctx *ctx);
+/* Under the lock. A job that a thread, or a turn, will take at once doesn't wait: it needs no
+ * place. */
+bool ferry__executor_has_place(const ferry_executor *executor);
+/* A job that submits to its own full executor would wait for itself: it passes the limit. */
+bool ferry__executor_is_inside(const ferry_executor *executor, const struct ferry__ctx *ctx);
 
-/* job.c */
+/* submit.c */
 struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *arg,
                                   const ferry_job_options *options, struct ferry__ctx *ctx,
                                   struct ferry__member *member);
@@ -181,6 +201,7 @@ struct ferry__heritage {
     struct ferry__values *values; /* NULL: none */
     ferry_loop *home;             /* NULL: outside of any */
     int64_t deadline;
+    bool here;                    /* it was taken on the thread of `home` */
 };
 bool ferry__heritage_take(struct ferry__heritage *heritage, struct ferry__ctx *ctx); /* false: out of memory */
 void ferry__heritage_drop(struct ferry__heritage *heritage);
@@ -188,6 +209,11 @@ void ferry__heritage_drop(struct ferry__heritage *heritage);
 struct ferry__job *ferry__job_heir(ferry_executor *executor, ferry_fn fn, void *arg,
                                    const ferry_job_options *options,
                                    const struct ferry__heritage *heritage);
+/* Hands a new job over; it ends at once when the executor doesn't take it. May suspend or block,
+ * as ferry_submit(). */
+void ferry__job_submit(struct ferry__job *job);
+
+/* job.c */
 struct ferry__job_end {
     int64_t result;
     struct ferry__detail *detail;
@@ -205,7 +231,6 @@ static inline const ferry_job_options *ferry__job_options(const struct ferry__jo
     static const ferry_job_options none;
     return job->optioned ? &job->options : &none;
 }
-void ferry__job_count(struct ferry__job *job); /* among those of its home, from now on */
 /* Decides the handle and gives the running side's reference back: the job may be gone then. */
 void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end);
 /* The same by a pool's thread, which may leave what follows to the loop that the job came from. */

@@ -25,7 +25,10 @@
  * doesn't rest, because a loop may have come to its end before the send has.
  *
  * counted: the home loop counts it as its own from the submit until it has ended or was
- * abandoned, whichever comes first. */
+ * abandoned, whichever comes first.
+ *
+ * Plain jobs have neither options nor inherited values. When one ends where it came from, its
+ * record stays as it is, for the next (submit.c), once it has given its references back. */
 #include "config.h"
 
 #include <errno.h>
@@ -46,27 +49,11 @@ static struct ferry__job *job_of(struct ferry__item *item) {
 
 /* ---- Life ----------------------------------------------------------------------------------------------- */
 
-static void count_here(ferry_loop *loop, long more) {
-    long jobs = atomic_load_explicit(&loop->jobs_here, memory_order_relaxed);
-    atomic_store_explicit(&loop->jobs_here, jobs + more, memory_order_relaxed);
-}
-
 /* False: it was given up before. */
 static bool still_counted(struct ferry__job *job) {
     if (job->optioned) /* else nobody can have given it up */
         return atomic_exchange(&job->counted, false);
     return atomic_load_explicit(&job->counted, memory_order_relaxed);
-}
-
-void ferry__job_count(struct ferry__job *job) {
-    ferry_loop *home = job->future.home;
-    if (!home)
-        return;
-    atomic_store_explicit(&job->counted, true, memory_order_relaxed);
-    if (ferry__loop_here(home))
-        count_here(home, 1);
-    else
-        atomic_fetch_add(&home->jobs, 1);
 }
 
 static void uncount(struct ferry__job *job) {
@@ -79,104 +66,10 @@ static void uncount(struct ferry__job *job) {
         ferry__loop_expect(job->home);
 }
 
-bool ferry__heritage_take(struct ferry__heritage *heritage, struct ferry__ctx *ctx) {
-    struct ferry__cell *cell = NULL;
-    /* A thread without a scope can't be cancelled: there is nothing to inherit. */
-    if (ctx->kind != FERRY__THREAD || ctx->top != &ctx->root) {
-        cell = ferry__scope_cell(ctx);
-        if (!cell)
-            return false;
-    }
-    *heritage = (struct ferry__heritage){.cell = cell,
-                                         .values = ferry__values_ref(ctx->values),
-                                         .home = ferry__loop_of(ctx),
-                                         .deadline = ferry__scope_deadline(ctx)};
-    if (heritage->home && ferry__loop_here(heritage->home))
-        ferry__loop_ref_here(heritage->home);
-    else if (heritage->home)
-        ferry__loop_ref(heritage->home);
-    return true;
-}
-
-void ferry__heritage_drop(struct ferry__heritage *heritage) {
-    ferry__cell_unref(heritage->cell);
-    ferry__values_unref(heritage->values);
-    if (heritage->home)
-        ferry__loop_unref(heritage->home);
-}
-
-/* Takes the references over; NULL: out of memory, and they are still the caller's. */
-static struct ferry__job *new_job(ferry_executor *executor, ferry_fn fn, void *arg,
-                                  const ferry_job_options *options,
-                                  const struct ferry__heritage *heritage,
-                                  struct ferry__member *member) {
-    struct ferry__job *job = ferry__record_get(sizeof *job);
-    if (!job)
-        return NULL;
-    ferry__future_init(&job->future, FERRY__IS_JOB, options ? options->name : NULL, "job");
-    atomic_store_explicit(&job->future.refs, 2, memory_order_relaxed);
-    job->future.member = member;
-    job->future.abroad = member != NULL;
-    job->work.strand = NULL;
-    job->executor = executor;
-    if (heritage->home && ferry__loop_here(heritage->home))
-        ferry__executor_ref_here(executor, heritage->home);
-    else
-        ferry__executor_ref(executor);
-    job->state = FERRY__JOB_WAITING;
-    job->fn = fn;
-    job->arg = arg;
-    job->cell = job->inherited = heritage->cell;
-    job->calm = atomic_load(&ferry__scope_cancels) - 1; /* whoever has looked at the region knows better */
-    job->values = heritage->values;
-    job->deadline = heritage->deadline;
-    atomic_init(&job->request, FERRY__REQUEST_NONE);
-    atomic_init(&job->counted, false);
-    atomic_init(&job->runner, 0);
-    job->thread = NULL;
-    job->hook_lock = 0;
-    job->helping = NULL;
-    job->hooked = job->abandoned = false;
-    job->patience = NULL;
-    job->hook_busy = 0;
-    job->token = NULL;
-    job->optioned = options != NULL;
-    job->future.plain = !options && !job->values;
-    if (options)
-        job->options = *options;
-    job->home = job->future.home = heritage->home;
-    return job;
-}
-
-struct ferry__job *ferry__job_new(ferry_executor *executor, ferry_fn fn, void *arg,
-                                  const ferry_job_options *options, struct ferry__ctx *ctx,
-                                  struct ferry__member *member) {
-    struct ferry__heritage heritage;
-    if (!ferry__heritage_take(&heritage, ctx))
-        return NULL;
-    struct ferry__job *job = new_job(executor, fn, arg, options, &heritage, member);
-    if (!job)
-        ferry__heritage_drop(&heritage);
-    return job;
-}
-
-struct ferry__job *ferry__job_heir(ferry_executor *executor, ferry_fn fn, void *arg,
-                                   const ferry_job_options *options,
-                                   const struct ferry__heritage *heritage) {
-    struct ferry__job *job = new_job(executor, fn, arg, options, heritage, NULL);
-    if (!job)
-        return NULL;
-    ferry__cell_ref(heritage->cell);
-    ferry__values_ref(heritage->values);
-    if (heritage->home)
-        ferry__loop_ref(heritage->home);
-    return job;
-}
-
 static void job_free(struct ferry__job *job) {
-    if (!job->future.plain && ferry__job_options(job)->arg_free)
+    if (ferry__job_options(job)->arg_free)
         ferry__job_options(job)->arg_free(job->arg);
-    ferry_loop *home = job->future.home;
+    ferry_loop *home = job->home;
     ferry__record_put(job, sizeof *job);
     if (!home)
         return;
@@ -195,21 +88,29 @@ static void free_anywhere(struct ferry__item *item) {
     job_free(job_of(item));
 }
 
-void ferry__job_destroy(ferry_future *f) {
-    struct ferry__job *job = (struct ferry__job *)f;
-    bool here = job->home && ferry__loop_here(job->home);
+static inline void keep(struct ferry__job *job, struct ferry__cache *cache) {
+    /* Those that debug.c has seen aren't among them: it is to see each one made. */
+    if (cache->n_jobs < cache->most_jobs && !job->future.origin)
+        cache->jobs[cache->n_jobs++] = job;
+    else
+        ferry__record_put(job, sizeof *job);
+}
+
+static inline void give_back(struct ferry__job *job, bool here) {
     if (here) {
-        ferry__cell_unref_here(job->cell, job->home);
+        if (job->inherited)
+            ferry__cell_unref_here(job->inherited, job->home);
         ferry__executor_unref_here(job->executor, job->home);
     } else {
-        ferry__cell_unref(job->cell);
+        ferry__cell_unref(job->inherited);
         ferry__executor_unref(job->executor);
     }
-    if (!f->plain)
-        ferry__values_unref(job->values);
-    job->cell = NULL;
-    job->executor = NULL;
-    if (!f->plain && ferry__job_options(job)->arg_free && job->home && !here) {
+}
+
+static FERRY__NOINLINE void destroy(struct ferry__job *job, bool here) {
+    give_back(job, here);
+    ferry__values_unref(job->values);
+    if (ferry__job_options(job)->arg_free && job->home && !here) {
         job->future.item.run = free_on_loop;
         job->future.item.drop = free_anywhere;
         /* The loop may take the item, and with it the job's reference, before the send is over. */
@@ -221,6 +122,20 @@ void ferry__job_destroy(ferry_future *f) {
             return;
     }
     job_free(job);
+}
+
+void ferry__job_destroy(ferry_future *f) {
+    struct ferry__job *job = (struct ferry__job *)f;
+    struct ferry__thread *thread = ferry__thread_known();
+    ferry_loop *home = job->home;
+    bool here = home && ferry__loop_is_on(home, thread);
+    if (!here || !f->plain) {
+        destroy(job, here);
+        return;
+    }
+    give_back(job, true);
+    keep(job, &thread->cache);
+    ferry__loop_unref_here(home);
 }
 
 void ferry__job_deliver(ferry_future *f, int64_t result) {
@@ -247,7 +162,7 @@ static void home_run(ferry_loop *loop, struct ferry__item *item) {
     ferry__prefetch_to_write(&job->inherited);
     ferry__future_tell(&job->future);
     if (still_counted(job))
-        count_here(loop, -1); /* it is awake, and sees for itself */
+        ferry__loop_count_here(loop, -1); /* it is awake, and sees for itself */
     ferry__future_unref(&job->future); /* a turn holds a reference on the loop of its own */
 }
 

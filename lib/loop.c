@@ -85,14 +85,9 @@ void ferry__loop_unref(ferry_loop *loop) {
     ferry__free(loop);
 }
 
-enum { SPARE_REFS = 64 };
-
-void ferry__loop_ref_here(ferry_loop *loop) {
-    if (loop->spare_refs == 0) {
-        atomic_fetch_add_explicit(&loop->refs, SPARE_REFS, memory_order_relaxed);
-        loop->spare_refs = SPARE_REFS;
-    }
-    loop->spare_refs--;
+void ferry__loop_ref_slow(ferry_loop *loop) {
+    atomic_fetch_add_explicit(&loop->refs, FERRY__LOOP_SPARE, memory_order_relaxed);
+    loop->spare_refs = FERRY__LOOP_SPARE - 1;
 }
 
 /* The user's reference is one of those that are left. */
@@ -101,14 +96,13 @@ static void give_spare_refs(ferry_loop *loop, int keep) {
     loop->spare_refs = keep;
 }
 
-void ferry__loop_unref_here(ferry_loop *loop) {
-    if (++loop->spare_refs > 2 * SPARE_REFS)
-        give_spare_refs(loop, SPARE_REFS);
+void ferry__loop_unref_slow(ferry_loop *loop) {
+    loop->spare_refs++;
+    give_spare_refs(loop, FERRY__LOOP_SPARE);
 }
 
 bool ferry__loop_here(const ferry_loop *loop) {
-    struct ferry__thread *thread = ferry__thread_known();
-    return thread && atomic_load_explicit(&loop->thread, memory_order_acquire) == thread;
+    return ferry__loop_is_on(loop, ferry__thread_known());
 }
 
 void ferry__loop_bind(ferry_loop *loop) {

@@ -119,7 +119,7 @@ static int64_t run_task(void *arg) {
     return result;
 }
 
-static void launch(struct map *m, struct ferry__ctx *ctx, void *item) {
+static void launch(struct map *m, void *item) {
     struct slot *slot = slot_at(m, m->count);
     *slot = (struct slot){.map = m, .item = item};
     ferry_future *future;
@@ -129,7 +129,7 @@ static void launch(struct map *m, struct ferry__ctx *ctx, void *item) {
         struct ferry__job *job = ferry__job_heir(m->base.strand, m->fn, item, &m->job, &m->heirs);
         future = job ? &job->future : NULL;
         if (job)
-            ferry__job_submit(job, ctx);
+            ferry__job_submit(job);
     }
     ferry__lock(&m->lock);
     slot->future = future;
@@ -178,7 +178,7 @@ static int64_t fill(struct map *m, struct ferry__ctx *ctx) {
             m->over_detail = ferry__error_take(ctx, rc);
             break;
         }
-        launch(m, ctx, item);
+        launch(m, item);
         if (m->source.next && head_done(m))
             break;
     }

@@ -88,26 +88,20 @@ struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell) {
 /* A task's jobs are mostly submitted and freed on its loop's thread, which is its owner side: a
  * reference for one of them is taken from those in reserve, and goes back to them. What isn't in
  * reserve any more is with jobs that may be freed elsewhere. */
-enum { SPARE_REFS = 16 };
-
-static struct ferry__cell *ref_here(struct ferry__cell *cell) {
-    if (!cell->loop)
-        return ferry__cell_ref(cell);
-    if (cell->spare == 0) {
-        atomic_fetch_add_explicit(&cell->refs, SPARE_REFS, memory_order_relaxed);
-        cell->spare = SPARE_REFS;
-    }
-    cell->spare--;
-    return cell;
+void ferry__cell_ref_slow(struct ferry__cell *cell) {
+    if (cell->loop)
+        cell->spare = FERRY__CELL_SPARE - 1;
+    atomic_fetch_add_explicit(&cell->refs, cell->loop ? FERRY__CELL_SPARE : 1,
+                              memory_order_relaxed);
 }
 
-void ferry__cell_unref_here(struct ferry__cell *cell, const ferry_loop *loop) {
-    if (!cell || cell->loop != loop) {
+void ferry__cell_unref_slow(struct ferry__cell *cell, const ferry_loop *loop) {
+    if (cell->loop != loop) {
         ferry__cell_unref(cell);
-    } else if (++cell->spare > 2 * SPARE_REFS) {
-        atomic_fetch_sub_explicit(&cell->refs, SPARE_REFS, memory_order_release);
-        cell->spare -= SPARE_REFS;
+        return;
     }
+    atomic_fetch_sub_explicit(&cell->refs, FERRY__CELL_SPARE, memory_order_release);
+    cell->spare -= FERRY__CELL_SPARE - 1;
 }
 
 /* Its owner has no more use for what is in reserve. The owner's own reference stays. */
@@ -121,13 +115,6 @@ static void no_more_spare(struct ferry__cell *cell) {
         atomic_store_explicit(&cell->refs, 1, memory_order_relaxed);
     else
         atomic_fetch_sub_explicit(&cell->refs, spare, memory_order_release);
-}
-
-bool ferry__cell_cancelled(const struct ferry__cell *cell) {
-    for (; cell; cell = cell->outer)
-        if (atomic_load_explicit(&cell->cancelled, memory_order_acquire))
-            return true;
-    return false;
 }
 
 _Atomic uint32_t ferry__scope_cancels;
@@ -213,8 +200,8 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
         }
         *cell = (struct ferry__cell){.refs = 1, .next = fresh};
         if (ctx->kind == FERRY__TASK && !ctx->ended) {
-            cell->refs = 1 + SPARE_REFS;
-            cell->spare = SPARE_REFS;
+            cell->refs = 1 + FERRY__CELL_SPARE;
+            cell->spare = FERRY__CELL_SPARE;
             cell->loop = ctx->loop;
         }
         fresh = cell;
@@ -242,7 +229,8 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
             set_flag(cell);
         inner = cell;
     }
-    return ref_here(ctx->top->cell);
+    ferry__cell_ref_here(ctx->top->cell);
+    return ctx->top->cell;
 }
 
 static void drop_cell(struct ferry__ctx *ctx, ferry_scope *scope) {

@@ -314,7 +314,7 @@ static int produced_start(ferry_stream *stream, struct ferry__ctx *ctx) {
     if (!begin(p))
         return 0;
     if (f->kind == FERRY__IS_JOB) {
-        ferry__job_submit((struct ferry__job *)f, ctx);
+        ferry__job_submit((struct ferry__job *)f);
         return 0;
     }
     int rc = ferry__task_start((struct ferry__task *)f);

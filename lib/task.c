@@ -263,10 +263,6 @@ void ferry__task_rearm(struct ferry__task *task) {
 
 /* ---- Making one ------------------------------------------------------------------------------ */
 
-static inline bool runs_on(const ferry_loop *loop, const struct ferry__thread *thread) {
-    return thread && atomic_load_explicit(&loop->thread, memory_order_acquire) == thread;
-}
-
 /* `thread` is the calling one; NULL: it has no record. */
 static inline struct ferry__task *make(ferry_loop *loop, ferry_fn fn, void *arg,
                                        const ferry_task_options *options,
@@ -282,7 +278,7 @@ static inline struct ferry__task *make(ferry_loop *loop, ferry_fn fn, void *arg,
     task->ctx.loop = loop;
     task->ctx.values = thread ? ferry__values_ref(thread->current->values) : NULL;
     task->ctx.self = &task->future;
-    if (runs_on(loop, thread))
+    if (ferry__loop_is_on(loop, thread))
         ferry__loop_ref_here(loop);
     else
         ferry__loop_ref(loop);
@@ -309,7 +305,7 @@ struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
 void ferry__task_destroy(struct ferry__task *task) {
     ferry_loop *loop = task->ctx.loop;
     struct ferry__thread *thread = ferry__thread_known();
-    bool here = runs_on(loop, thread);
+    bool here = ferry__loop_is_on(loop, thread);
     if (task->stack) /* it was reserved, and the task never started */
         ferry__stack_put(&loop->stacks, task->stack);
     ferry__cell_unref(task->ctx.root.cell);
@@ -384,7 +380,7 @@ ferry_future *ferry_spawn_on_with(ferry_loop *loop, ferry_fn fn, void *arg,
         return NULL;
     /* Nobody else has seen the handle yet: the user's reference, and the running side's. */
     atomic_store_explicit(&task->future.refs, 2, memory_order_relaxed);
-    int rc = launch(task, runs_on(loop, thread));
+    int rc = launch(task, ferry__loop_is_on(loop, thread));
     if (rc == 0)
         return &task->future;
     if (rc != -ENOMEM) {

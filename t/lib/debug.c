@@ -1,6 +1,7 @@
 /* Handles that are lost: FERRY_DEBUG names them at the end of the process. */
 #include "config.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,14 @@ static int64_t loses_none(void *arg) {
     return ferry_await(ferry_submit(NULL, nothing, NULL));
 }
 
+static int64_t loses_a_later_one(void *arg) {
+    for (int i = 0; i < 20; i++)
+        if (ferry_await(ferry_submit(NULL, nothing, arg)) < 0)
+            return -EIO;
+    lost = ferry_submit(NULL, nothing, arg);
+    return ferry_wait(lost);
+}
+
 static void a_lost_handle_is_named(void **state) {
     (void)state;
     assert_int_equal(in_a_process(loses_a_handle, "1"), 0);
@@ -69,6 +78,14 @@ static void a_lost_handle_is_named(void **state) {
         strstr(heard, "the handle of 'forgotten' (ended) was neither awaited nor detached");
     assert_non_null(said);
     assert_null(strstr(said + strlen("the handle of 'forgotten'"), "'forgotten'"));
+}
+
+static void one_of_many_plain_jobs(void **state) {
+    (void)state;
+    assert_int_equal(in_a_process(loses_a_later_one, "1"), 0);
+    const char *said = strstr(heard, "the handle of 'job' (ended) was neither awaited nor detached");
+    assert_non_null(said);
+    assert_null(strstr(said + 1, "the handle of 'job'"));
 }
 
 static void what_was_taken_is_not(void **state) {
@@ -89,6 +106,7 @@ int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a handle that was neither awaited nor detached is named, once",
              a_lost_handle_is_named),
+        CASE("so is one of many plain jobs", one_of_many_plain_jobs),
         CASE("handles that were taken aren't", what_was_taken_is_not),
         CASE("without FERRY_DEBUG nothing is said", nothing_is_kept_without_it),
     };

@@ -24,12 +24,11 @@ static void *cancels(void *arg) {
 }
 
 /* The canceller has set the scope's flag and hasn't said so to the scope's owner yet. */
-static void submitted_meanwhile(void **state) {
-    (void)state;
+static void submit_meanwhile(void) {
     ferry_scope scope = FERRY_SCOPE_INIT;
-    assert_int_equal(ferry_scope_open(&scope, FERRY_FOREVER), 0);
-    assert_int_equal(ferry_await(ferry_submit(NULL, looks, NULL)),
-                     0); /* from here on the scope has a flag for jobs */
+    CHECK_INT(ferry_scope_open(&scope, FERRY_FOREVER), 0);
+    CHECK_INT(ferry_await(ferry_submit(NULL, looks, NULL)),
+              0); /* from here on the scope has a flag for jobs */
     struct point_stop stop;
     point_stop(&stop, "scope_kick");
     pthread_t thread = start_thread(cancels, &scope);
@@ -39,9 +38,19 @@ static void submitted_meanwhile(void **state) {
     pthread_join(thread, NULL);
     while (!ferry_done(f)) /* not by a wait, which would cancel it */
         sched_yield();
-    assert_true(ferry_cancelled(f));
+    CHECK(ferry_cancelled(f));
     ferry_detach(f);
-    assert_int_equal(ferry_scope_close(&scope, -ECANCELED), 0);
+    CHECK_INT(ferry_scope_close(&scope, -ECANCELED), 0);
+}
+
+static void submitted_meanwhile(void **state) {
+    (void)state;
+    submit_meanwhile();
+}
+
+TASK_TEST(submitted_by_a_task) {
+    submit_meanwhile();
+    return 0;
 }
 
 /* ---- On its way home ------------------------------------------------------------------------- */
@@ -214,6 +223,7 @@ int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a job that is submitted while its scope is being cancelled sees that",
              submitted_meanwhile),
+        CASE("so does a plain job of a task", submitted_by_a_task),
         CASE("a job is done, and its loop goes before it comes home",
              its_loop_goes_before_it_is_sent),
         CASE("a job comes home, and its loop goes before its thread is out",
