@@ -21,7 +21,7 @@
 #include "threads.h"
 
 #define NAP_NS 50000
-#define NAP_ONE_NS 200000 /* with one processor: each nap takes it from who works */
+#define NAP_ONE_NS 100000 /* with one processor: each nap takes it from who works */
 
 static _Atomic long sleeping_threads;
 
