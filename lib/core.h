@@ -35,6 +35,7 @@
 
 #define FERRY__NAME_MAX 32
 #define FERRY__LINE_SIZE 64 /* bytes that processors pass to each other at once: of a cache line */
+#define FERRY__SENT_HOME 10 /* so many cache lines a processor may wait for at once, about */
 #define FERRY__NOINLINE __attribute__((noinline))
 #define ferry__container(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
@@ -318,7 +319,7 @@ struct ferry__thread {
     ferry_loop *loop;           /* own: the loop bound to this thread last, or NULL */
     struct ferry__worker *worker; /* own: of a pool; NULL */
     pthread_t pthread;          /* fixed, as long as it lives */
-    const void *sent_home[4];   /* own: of a pool's thread: the last ones; they may be gone */
+    const void *sent_home[FERRY__SENT_HOME]; /* own: of a pool's thread: the last ones; they may be gone */
     unsigned n_sent_home;       /* own */
     ferry_loop *client;         /* own: of a pool's thread: the loop that it works for; a reference. NULL */
     struct ferry__cache cache;  /* own */

@@ -197,7 +197,7 @@ void ferry__job_finish_at_home(struct ferry__job *job, struct ferry__job_end end
     if (left) {
         job->future.item.run = home_run;
         job->future.item.drop = home_drop;
-        const void **oldest = &thread->sent_home[thread->n_sent_home++ % 4], *ahead = *oldest;
+        const void **oldest = &thread->sent_home[thread->n_sent_home++ % FERRY__SENT_HOME], *ahead = *oldest;
         *oldest = job;
         if (!ferry__inbox_put_after(&home->inbox, &job->future.item, ahead))
             tell_at_home(job);
