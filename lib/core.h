@@ -353,7 +353,6 @@ struct ferry__item {
 struct ferry__link {
     struct ferry__link *next, *prev; /* under the future's lock */
     bool listed;                     /* under the future's lock */
-    ferry_loop *loop; /* fixed: whose thread alone may do what follows from it, or NULL: any */
     /* Called once, with the future's lock held, in the order of registration: may claim one
      * waiter and put it on `wakes` (ferry__wakes_add), or ask for `after` (ferry__wakes_later). */
     void (*notify)(struct ferry__link *link, ferry_future *future, struct ferry__wakes *wakes);
@@ -362,28 +361,35 @@ struct ferry__link {
     void (*after)(struct ferry__link *link, ferry_future *future);
 };
 
+/* What a handle has come to: bits. Those but DONE are of a job's that has a home. */
+enum {
+    FERRY__DONE = 1,    /* for good; set after result and detail */
+    FERRY__AT_HOME = 2, /* home is to be told: somebody waits there */
+    FERRY__CALLS = 4,   /* home is to call the job's own callback; with AT_HOME */
+    FERRY__ABROAD = 8   /* before it was done others came on the list, too. Set under lock */
+};
+
 struct ferry_future {
     _Atomic uint32_t refs;
     unsigned lock;
     uint8_t kind;            /* enum ferry__kind; fixed */
     _Atomic bool read;       /* atomic: its error was seen by somebody */
     _Atomic bool delivered;  /* atomic: the out-parameters were written */
-    _Atomic bool done;       /* written once, under lock, after result and detail */
+    _Atomic uint8_t state;   /* atomic: see above */
     bool telling;            /* under lock: done, and the list is being told */
-    bool at_home;            /* under lock: by `home`, which hasn't begun */
-    bool abroad;             /* under lock: it isn't, or wasn't, the affair of `home` alone */
     bool plain;              /* fixed: of a job, executor.h */
+    bool named;              /* fixed: the name is a copy of its own */
     int64_t result;          /* before done */
-    struct ferry__link *first, *last; /* under lock */
+    struct ferry__waiter *waiters; /* home's thread: tasks of it; the first one's prev is the last */
     struct ferry__item item; /* a job on its way home, to be told of or freed; a task that another thread starts or
-                                wakes, one grant at a time. As far as `ahead` it is a cache line */
+                                wakes, one grant at a time. As far as here it is a cache line */
+    struct ferry__link *first, *last; /* under lock: the list of all others */
     struct ferry__detail *detail; /* before done */
     ferry_loop *home;        /* fixed: the loop of a job's submitter, which the job holds; NULL */
     struct ferry__member *member;     /* group.c; set before the start */
     struct ferry__origin *origin;     /* debug.c: where it was made; NULL */
     const char *name;                 /* fixed */
     uint32_t generation;     /* fixed */
-    bool named;              /* fixed: the name is a copy of its own */
 };
 
 void ferry__wakes_later(struct ferry__wakes *wakes, struct ferry__link *link); /* inside a notify */
@@ -398,9 +404,9 @@ static inline void ferry__future_again(ferry_future *f, ferry_loop *home,
     atomic_store_explicit(&f->refs, 2, memory_order_relaxed);
     atomic_store_explicit(&f->read, false, memory_order_relaxed);
     atomic_store_explicit(&f->delivered, false, memory_order_relaxed);
-    atomic_store_explicit(&f->done, false, memory_order_relaxed);
-    f->telling = f->at_home = false;
-    f->abroad = member != NULL;
+    atomic_store_explicit(&f->state, member ? FERRY__ABROAD : 0, memory_order_relaxed);
+    f->telling = false;
+    f->waiters = NULL;
     f->first = f->last = NULL;
     f->detail = NULL;
     f->home = home;
@@ -420,12 +426,15 @@ ferry_future *ferry__shield_source(ferry_future *f);
 ferry_future *ferry__future_fixed(int64_t result, struct ferry__detail *detail);
 /* Decides it, once; false when it was decided before (detail is dropped then). Any thread. */
 bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detail *detail);
-/* The same, but when only f->home has to do with it the rest is left to that loop: *left is true
- * then, and its thread is to call ferry__future_tell() next. The caller holds the handle and the
- * loop until that is certain. */
+/* The same for a job's thread, and a job that has a home: when only home has to do with it the rest
+ * is left to that. *left is true then, and ferry__future_tell_home() to be called next on home's
+ * thread. The caller holds the handle and the loop until that is certain. */
 bool ferry__future_decide(ferry_future *f, int64_t result, struct ferry__detail *detail,
                           bool *left);
-void ferry__future_tell(ferry_future *f);
+/* Tells those at home. Takes over a reference. Home's thread, inside a turn. */
+void ferry__future_tell_home(ferry_future *f, ferry_loop *home);
+/* Instead, when home is closed: nobody there waits any more. The same reference. */
+void ferry__future_drop_home(ferry_future *f);
 /* Registers; false, and nothing done, when the future is done. */
 bool ferry__future_link(ferry_future *f, struct ferry__link *link);
 /* Takes back; false when it was notified already. */
@@ -438,7 +447,7 @@ int64_t ferry__future_take(ferry_future *f, struct ferry__ctx *ctx);
 int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline,
                           unsigned flags);
 static inline bool ferry__future_done(const ferry_future *f) {
-    return atomic_load_explicit(&f->done, memory_order_acquire) != 0;
+    return (atomic_load_explicit(&f->state, memory_order_acquire) & FERRY__DONE) != 0;
 }
 
 /* group.c: a member has ended; called once, after the future was decided, without locks, before
@@ -607,7 +616,8 @@ struct ferry_loop {
     struct ferry__task *tasks;  /* all of them */
     size_t n_tasks;
     size_t n_fds;               /* tasks that wait for an fd */
-    _Atomic long callbacks;     /* registered by ferry_then(), not yet run; keeps the base busy */
+    _Atomic long callbacks;     /* registered by ferry_then(), not yet run; with those below they keep the base busy */
+    _Atomic long callbacks_here; /* those of jobs that the loop's own thread has added; only written by that */
     _Atomic int entering;       /* atomic: threads that look at the state, and hand something in if it lets them */
     struct ferry__item recount_item; /* makes the loop see a new callback */
     _Atomic int recounting;          /* atomic: recount_item is on its way; it holds a reference */
@@ -643,6 +653,15 @@ static inline long ferry__loop_jobs(const ferry_loop *loop) {
 static inline void ferry__loop_count_here(ferry_loop *loop, long more) { /* loop thread */
     long jobs = atomic_load_explicit(&loop->jobs_here, memory_order_relaxed);
     atomic_store_explicit(&loop->jobs_here, jobs + more, memory_order_relaxed);
+}
+static inline long ferry__loop_callbacks(const ferry_loop *loop) {
+    long here = atomic_load_explicit(&((ferry_loop *)loop)->callbacks_here, memory_order_relaxed);
+    return atomic_load(&((ferry_loop *)loop)->callbacks) + here;
+}
+/* Loop thread. */
+static inline void ferry__loop_callback_here(ferry_loop *loop, long more) {
+    long here = atomic_load_explicit(&loop->callbacks_here, memory_order_relaxed);
+    atomic_store_explicit(&loop->callbacks_here, here + more, memory_order_relaxed);
 }
 void ferry__loop_ref(ferry_loop *loop);
 void ferry__loop_unref(ferry_loop *loop);
@@ -730,6 +749,8 @@ void ferry__worker_unblocked(struct ferry__ctx *ctx);
 /* Calls the thread that jobs of this turn need. Loop thread. */
 void ferry__executor_owed(ferry_loop *loop);
 int ferry__job_cancel(ferry_future *f);
+/* The job is done, and not by decide: sends it to its home, to be told there. */
+void ferry__job_send_home(ferry_future *f);
 void ferry__job_destroy(ferry_future *f); /* future.c, at the last reference */
 void ferry__job_deliver(ferry_future *f, int64_t result);
 /* What scope.c asks for on behalf of a job that runs: enum ferry__request. */

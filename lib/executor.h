@@ -42,8 +42,7 @@ struct ferry__work {
  * handle, and the two lines from `work` on; the rest of the handle, and what follows
  * `apart_rest`, is written and read where it was submitted. */
 struct ferry__job {
-    ferry_future future;         /* first. future.plain: neither options nor inherited values */
-    char apart[2 * FERRY__LINE_SIZE - sizeof(ferry_future)];
+    ferry_future future;         /* first: two lines. future.plain: neither options nor inherited values */
 
     struct ferry__work work;
     ferry_fn fn;
@@ -63,6 +62,8 @@ struct ferry__job {
 
     ferry_executor *executor;    /* a reference */
     struct ferry__values *values; /* a reference, until it runs; NULL */
+    ferry_callback then;         /* with FERRY__CALLS: the first that home asked for */
+    void *then_arg;
     _Atomic bool counted;        /* atomic: it counts among its home's jobs */
     bool optioned;               /* fixed: there are options */
     bool hooked;                 /* it was told; stays once fn has ended */
@@ -73,8 +74,11 @@ struct ferry__job {
     uint32_t hook_busy;          /* futex word: 1 while the hook runs */
     struct ferry__token *token;  /* of options.limiter; held until it is finished; NULL */
     ferry_job_options options;   /* only set when optioned */
-    char apart_end[48];          /* whole lines, where pointers have 8 bytes: the record begins with one, then */
+    char apart_end[32];          /* whole lines, where pointers have 8 bytes: the record begins with one, then */
 };
+
+_Static_assert(sizeof(ferry_future) == 2 * FERRY__LINE_SIZE || sizeof(void *) != 8,
+               "what follows in a job begins with a cache line");
 
 struct ferry_executor {
     enum ferry__executor_kind kind;

@@ -6,24 +6,45 @@
  * refs counts the users' references, one for the running side (task, job, promise) and one for each
  * callback and each kick that is on its way. The last one frees the record.
  *
- * Where a job ends that was submitted from a loop, and only tasks and callbacks of that loop wait
- * for it, the job's thread only decides (at_home), and the loop tells them: what they consist of
- * stays on one processor.
- *
  * `done` is stored after result and detail (release), so that who reads it as true (acquire) may
  * read them. The list of links is guarded by the lock; each link is notified once, under the
  * lock, in the order of registration; a task of the same loop that waits first stands in the
  * task's record (awaiter) instead, which only the loop's thread touches. A link that unlink
  * can't find any more has been notified completely, because both need the lock. As long as
  * whoever completed it is telling them, a callback that is added goes to the end of the list all
- * the same: it doesn't overtake. */
+ * the same: it doesn't overtake.
+ *
+ * At home. Who waits for a job is mostly a task of the loop that it was submitted from, or a
+ * callback there. These don't stand in the list: the tasks are in `waiters`, and the first callback
+ * is in the job's record, which only home's thread touches. It says that there is something, by one
+ * compare-and-exchange of `state` (AT_HOME, for a callback CALLS, too), and is refused once the job
+ * is done. The job's thread writes the result and makes the job done by another one. When that
+ * found AT_HOME, it sends the job home, where they are told (ferry__future_tell_home()). So
+ * nothing but the handle's first line goes to and fro between the processors, and nobody takes the
+ * lock.
+ *
+ *   - Nobody is overlooked: the two exchange the same word. One that is refused, or comes later,
+ *     sees DONE, and doesn't wait; one that wasn't refused is told by an item that comes to the
+ *     thread on which it came.
+ *   - Whoever else comes, from another thread, for several handles at once, or behind that first
+ *     callback, goes on the list, and says so before (ABROAD, set under the lock, and only as long
+ *     as it isn't done; from then on home's goes on the list, too). The job's thread then completes
+ *     it as any handle, under the lock: it sends the job home first, so that the loop gets to those
+ *     at home before what the list brings, and tells the list then.
+ *   - A callback that is added when it is done, but home hasn't called the first one yet, finds
+ *     CALLS set and ABROAD not: it goes on the list, which is home's to tell after that, under the
+ *     lock, in which CALLS is cleared. With ABROAD, the job is in the loop's inbox before the
+ *     list has been told, so that what comes after that is behind it anyhow.
+ *   - Only one may complete a plain job, the one who took it: so its result may be written without
+ *     the lock. One with options may be given up by somebody else at the same time: then the lock
+ *     is held. */
 #include "config.h"
 
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
 
-#include "core.h"
+#include "executor.h"
 
 static struct ferry__detail say_null =
     FERRY__STATIC_DETAIL("there is no handle: out of memory when the operation was to be started");
@@ -69,7 +90,7 @@ ferry_future *ferry__future_fixed(int64_t result, struct ferry__detail *detail) 
     ferry__future_init(f, FERRY__IS_FIXED, NULL, "handle");
     f->result = result;
     f->detail = detail;
-    atomic_store(&f->done, 1);
+    atomic_store(&f->state, FERRY__DONE);
     return f;
 }
 
@@ -84,7 +105,7 @@ static void report_unread(const ferry_future *f) {
 
 /* The last reference is gone. The next one to give back, if it held one; a loop in
  * ferry__future_unref() rather than recursion, since shields of shields may be a long chain. */
-static ferry_future *destroy(ferry_future *f) {
+static FERRY__NOINLINE ferry_future *destroy_any(ferry_future *f) {
     ferry_future *next = NULL;
     if (f->result < 0)
         report_unread(f);
@@ -115,14 +136,26 @@ static ferry_future *destroy(ferry_future *f) {
     return next;
 }
 
-void ferry__future_unref(ferry_future *f) {
+static inline ferry_future *destroy(ferry_future *f) {
+    if (f->kind != FERRY__IS_JOB || f->result < 0 || f->detail || f->origin || f->named)
+        return destroy_any(f);
+    ferry__job_destroy(f);
+    return NULL;
+}
+
+static inline void unref(ferry_future *f, uint32_t refs) {
     do {
-        /* Who holds the only reference needs nobody's consent. */
-        if (atomic_load_explicit(&f->refs, memory_order_acquire) != 1 &&
-            atomic_fetch_sub_explicit(&f->refs, 1, memory_order_acq_rel) != 1)
+        /* Who holds the only ones needs nobody's consent. */
+        if (atomic_load_explicit(&f->refs, memory_order_acquire) != refs &&
+            atomic_fetch_sub_explicit(&f->refs, refs, memory_order_acq_rel) != refs)
             return;
+        refs = 1;
         f = destroy(f);
     } while (f);
+}
+
+void ferry__future_unref(ferry_future *f) {
+    unref(f, 1);
 }
 
 ferry_future *ferry_ref(ferry_future *f) {
@@ -173,7 +206,6 @@ static bool tell(ferry_future *f) {
         link->notify(link, f, &wakes);
     struct ferry__link *later = wakes.later_first;
     f->telling = later != NULL;
-    f->at_home = false;
     ferry__unlock(&f->lock);
     FERRY__POINT(future_tell);
     ferry__wake_all(&wakes);
@@ -187,7 +219,7 @@ static bool tell(ferry_future *f) {
 bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detail *detail) {
     FERRY__POINT(future_complete);
     ferry__lock(&f->lock);
-    if (f->done) {
+    if (ferry__future_done(f)) {
         ferry__unlock(&f->lock);
         ferry__detail_unref(detail);
         return false;
@@ -195,11 +227,19 @@ bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detai
     f->result = result;
     f->detail = detail;
     f->telling = true;
-    atomic_store_explicit(&f->done, 1, memory_order_release);
+    uint8_t before = 0;
+    if (f->home)
+        before = atomic_fetch_or_explicit(&f->state, FERRY__DONE | FERRY__ABROAD,
+                                          memory_order_acq_rel);
+    else
+        atomic_store_explicit(&f->state, FERRY__DONE, memory_order_release);
     FERRY__POINT(future_done);
-    if (f->member) {
+    if (f->member || (before & FERRY__AT_HOME)) {
         ferry__unlock(&f->lock);
-        ferry__group_member_done(f->member, f);
+        if (before & FERRY__AT_HOME)
+            ferry__job_send_home(f);
+        if (f->member)
+            ferry__group_member_done(f->member, f);
         ferry__lock(&f->lock);
     }
     while (tell(f))
@@ -207,35 +247,58 @@ bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detai
     return true;
 }
 
-bool ferry__future_decide(ferry_future *f, int64_t result, struct ferry__detail *detail,
+/* With the lock, or nobody else may complete it. */
+static inline bool decide(ferry_future *f, int64_t result, struct ferry__detail *detail,
                           bool *left) {
-    ferry__lock(&f->lock);
-    *left = f->first && !f->abroad && !f->done;
-    if (!*left) {
-        ferry__unlock(&f->lock);
-        return ferry__future_complete(f, result, detail);
-    }
+    uint8_t state = atomic_load_explicit(&f->state, memory_order_relaxed);
+    if (state & (FERRY__DONE | FERRY__ABROAD))
+        return false;
     f->result = result;
     if (detail)
         f->detail = detail;
-    f->telling = f->at_home = true;
-    atomic_store_explicit(&f->done, 1, memory_order_release);
-    ferry__unlock(&f->lock);
+    FERRY__POINT(future_decide);
+    while (!atomic_compare_exchange_weak_explicit(&f->state, &state, state | FERRY__DONE,
+                                                  memory_order_acq_rel, memory_order_relaxed))
+        if (state & FERRY__ABROAD)
+            return false;
+    *left = state & FERRY__AT_HOME;
     return true;
 }
 
-void ferry__future_tell(ferry_future *f) {
-    do {
+bool ferry__future_decide(ferry_future *f, int64_t result, struct ferry__detail *detail,
+                          bool *left) {
+    if (!f->plain)
         ferry__lock(&f->lock);
-    } while (tell(f));
+    bool decided = decide(f, result, detail, left);
+    if (!f->plain)
+        ferry__unlock(&f->lock);
+    if (decided)
+        return true;
+    *left = false;
+    return ferry__future_complete(f, result, detail);
+}
+
+/* Under the lock: it isn't the affair of home alone. False: too late for that, it is done. */
+static bool go_abroad(ferry_future *f) {
+    uint8_t state = atomic_load_explicit(&f->state, memory_order_acquire);
+    while (!(state & (FERRY__DONE | FERRY__ABROAD)))
+        if (atomic_compare_exchange_weak_explicit(&f->state, &state, state | FERRY__ABROAD,
+                                                  memory_order_acq_rel, memory_order_acquire))
+            return true;
+    return !(state & FERRY__DONE);
+}
+
+/* Under the lock, done: whether those on the list will be told. */
+static bool is_telling(const ferry_future *f) {
+    uint8_t state = atomic_load_explicit(&f->state, memory_order_relaxed);
+    return f->telling || (state & (FERRY__CALLS | FERRY__ABROAD)) == FERRY__CALLS;
 }
 
 /* Registers; false, and nothing done, when there is nobody left who would tell it. */
 static bool add_link(ferry_future *f, struct ferry__link *link, bool in_turn) {
-    bool abroad = link->loop != f->home;
     ferry__lock(&f->lock);
-    f->abroad |= abroad;
-    if (f->done && !(in_turn && f->telling && !(f->at_home && abroad))) {
+    bool in_time = f->home ? go_abroad(f) : !ferry__future_done(f);
+    if (!in_time && !(in_turn && is_telling(f))) {
         ferry__unlock(&f->lock);
         return false;
     }
@@ -281,6 +344,109 @@ bool ferry__future_unlink(ferry_future *f, struct ferry__link *link) {
     return listed;
 }
 
+/* ---- At home: on the thread of a job's home only --------------------------------------------- */
+
+/* Home is to be told from here on, or says what of: false when it is done, or abroad. */
+static inline bool say_at_home(ferry_future *f, uint8_t bits, uint8_t refusing) {
+    uint8_t state = atomic_load_explicit(&f->state, memory_order_acquire);
+    do {
+        if (state & refusing)
+            return false;
+        if ((state & bits) == bits)
+            return true;
+    } while (!atomic_compare_exchange_weak_explicit(&f->state, &state, state | bits,
+                                                    memory_order_acq_rel, memory_order_acquire));
+    return true;
+}
+
+static inline void append_waiter(ferry_future *f, struct ferry__waiter *w) {
+    struct ferry__waiter *first = f->waiters;
+    w->next = NULL;
+    w->prev = w;
+    w->listed = true;
+    if (!first) {
+        f->waiters = w;
+        return;
+    }
+    w->prev = first->prev;
+    w->prev->next = w;
+    first->prev = w;
+}
+
+static inline void pop_waiter(ferry_future *f, struct ferry__waiter *first) {
+    f->waiters = first->next;
+    if (f->waiters)
+        f->waiters->prev = first->prev;
+    first->listed = false;
+}
+
+static FERRY__NOINLINE void remove_waiter(ferry_future *f, struct ferry__waiter *w) {
+    if (!w->listed)
+        return;
+    if (f->waiters == w) {
+        pop_waiter(f, w);
+    } else {
+        w->prev->next = w->next;
+        (w->next ? w->next : f->waiters)->prev = w->prev;
+        w->listed = false;
+    }
+    /* The loop isn't woken in vain. When it is done already, it is too late for that. */
+    uint8_t state = atomic_load_explicit(&f->state, memory_order_relaxed);
+    if (!f->waiters && !(state & (FERRY__CALLS | FERRY__DONE)))
+        atomic_fetch_and_explicit(&f->state, (uint8_t)~FERRY__AT_HOME, memory_order_relaxed);
+}
+
+/* The job's own callback was called, or dropped: those who came meanwhile are told. */
+static void tell_rest(ferry_future *f) {
+    ferry__lock(&f->lock);
+    if (!(atomic_load_explicit(&f->state, memory_order_relaxed) & FERRY__ABROAD)) {
+        atomic_fetch_and_explicit(&f->state, (uint8_t)~FERRY__CALLS, memory_order_relaxed);
+        f->telling = true;
+        while (tell(f))
+            ferry__lock(&f->lock);
+        return;
+    }
+    ferry__unlock(&f->lock); /* by whoever completed it */
+}
+
+static void call_at_home(ferry_future *f, ferry_loop *home) {
+    struct ferry__job *job = (struct ferry__job *)f;
+    job->then(f, ferry_result(f), job->then_arg);
+    ferry__loop_callback_here(home, -1);
+    FERRY__POINT(future_called);
+    /* Nobody is on the list of a handle that nobody else holds. */
+    if (atomic_load_explicit(&f->refs, memory_order_acquire) != 1)
+        tell_rest(f);
+}
+
+void ferry__future_tell_home(ferry_future *f, ferry_loop *home) {
+    bool calls = atomic_load_explicit(&f->state, memory_order_acquire) & FERRY__CALLS;
+    for (struct ferry__waiter *w; (w = f->waiters);) {
+        pop_waiter(f, w);
+        /* Who cancels does it on this thread, too. */
+        if (atomic_load_explicit(&w->outcome, memory_order_relaxed) != FERRY__WAITING)
+            continue;
+        atomic_store_explicit(&w->outcome, FERRY__GRANTED, memory_order_relaxed);
+        ferry__loop_push_parked(home, ferry__container(w->ctx, struct ferry__task, ctx));
+        if (!f->waiters && !calls && w->value > 0) {
+            w->value++;
+            return;
+        }
+    }
+    if (calls)
+        call_at_home(f, home);
+    unref(f, 1);
+}
+
+void ferry__future_drop_home(ferry_future *f) {
+    if (atomic_load_explicit(&f->state, memory_order_acquire) & FERRY__CALLS) {
+        ferry__log(FERRY_LOG_WARNING, "the callback for '%s' was dropped: its loop was closed",
+                   f->name);
+        tell_rest(f);
+    }
+    unref(f, 1);
+}
+
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
 struct observer {
@@ -308,10 +474,35 @@ static int observe_neighbour(struct ferry__task *task, struct ferry__ctx *ctx, i
     return rc;
 }
 
-int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline,
-                          unsigned flags) {
-    if (ferry__future_done(f))
+/* A task of the job's home. The caller holds *refs references, and gives back as many: it is given
+ * that of the item that tells it, too. */
+static inline int observe_at_home(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline,
+                                  unsigned flags, uint32_t *refs) {
+    struct ferry__waiter w;
+    atomic_init(&w.outcome, FERRY__WAITING);
+    w.ctx = ctx;
+    w.thread = NULL;
+    w.value = *refs;
+    append_waiter(f, &w);
+    if (!say_at_home(f, FERRY__AT_HOME, FERRY__DONE)) {
+        remove_waiter(f, &w);
         return 0;
+    }
+    FERRY__POINT(future_at_home);
+    int rc = ferry__park(&w, f->name, deadline, flags);
+    if (rc < 0)
+        remove_waiter(f, &w);
+    *refs = (uint32_t)w.value;
+    return rc;
+}
+
+static inline bool is_at_home(const ferry_future *f, const struct ferry__ctx *ctx) {
+    return f->home == ctx->loop && ctx->kind == FERRY__TASK && !ferry__loop_forked(ctx->loop) &&
+           !(atomic_load_explicit(&f->state, memory_order_relaxed) & FERRY__ABROAD);
+}
+
+static FERRY__NOINLINE int observe_anywhere(ferry_future *f, struct ferry__ctx *ctx,
+                                            int64_t deadline, unsigned flags) {
     if (f->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
         return (int)ferry__error_say(ctx, FERRY_EFORKED, &say_forked);
     int rc = ferry__can_park(ctx);
@@ -329,7 +520,6 @@ int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadl
     struct observer o;
     o.link.notify = observed;
     o.link.after = NULL;
-    o.link.loop = ctx->kind == FERRY__TASK ? ctx->loop : NULL;
     ferry__waiter_init(&o.waiter, ctx);
     FERRY__POINT(future_link);
     if (!ferry__future_link(f, &o.link))
@@ -342,6 +532,22 @@ int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadl
     if (rc < 0)
         ferry__future_unlink(f, &o.link);
     return rc;
+}
+
+/* For who gives back *refs references then: it may be given more. */
+static inline __attribute__((always_inline)) int
+observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline, unsigned flags, uint32_t *refs) {
+    if (ferry__future_done(f))
+        return 0;
+    if (is_at_home(f, ctx))
+        return observe_at_home(f, ctx, deadline, flags, refs);
+    return observe_anywhere(f, ctx, deadline, flags);
+}
+
+int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline,
+                          unsigned flags) {
+    uint32_t none = 0;
+    return observe(f, ctx, deadline, flags, &none);
 }
 
 /* The result in the words of whoever asks. */
@@ -398,32 +604,29 @@ static const char *fate(const ferry_future *f) {
     }
 }
 
-static int64_t await_until(ferry_future *f, int64_t ms) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
+static FERRY__NOINLINE int64_t cannot_await(ferry_future *f, int64_t ms, struct ferry__ctx *ctx) {
     if (!ctx)
         return await_without_record(f, ms);
-    if (!f)
-        return ferry__error_say(ctx, -ENOMEM, &say_null);
-    if (f == ctx->self)
-        return ferry__error_say(ctx, -EDEADLK, &say_self);
-    int stopped = ferry__enter(
-        ctx); /* others are let run in their turn, also when there is nothing to wait for */
-    if (!ferry__future_done(f)) {
-        if (stopped == 0)
-            stopped = ferry__future_observe(f, ctx, ferry__deadline(ms), FERRY__OWNED);
-        if (stopped == -ECANCELED || stopped == -ETIMEDOUT) {
-            FERRY__POINT(await_cancel);
-            ferry_cancel(f);
-            int joined = ferry__future_observe(f, ctx, FERRY__NEVER, FERRY__SHIELDED);
-            if (joined < 0)
-                return joined;
-        } else if (stopped < 0) {
-            return stopped;
-        }
-    }
+    return f ? ferry__error_say(ctx, -EDEADLK, &say_self)
+             : ferry__error_say(ctx, -ENOMEM, &say_null);
+}
+
+/* The wait for it has failed. What is owned is cancelled then, and joined. */
+static FERRY__NOINLINE int join(ferry_future *f, struct ferry__ctx *ctx, int stopped,
+                                uint32_t *refs) {
+    if (stopped != -ECANCELED && stopped != -ETIMEDOUT)
+        return stopped;
+    FERRY__POINT(await_cancel);
+    ferry_cancel(f);
+    return observe(f, ctx, FERRY__NEVER, FERRY__SHIELDED, refs);
+}
+
+/* It has ended, other than as a plain success. */
+static FERRY__NOINLINE int64_t take(ferry_future *f, struct ferry__ctx *ctx, int stopped,
+                                    uint32_t refs) {
     int64_t result = ferry__future_take(f, ctx);
     if (result != FERRY_EJOBCANCELED) {
-        ferry__future_unref(f);
+        unref(f, refs);
         return result;
     }
     /* It ended as cancelled: was that for the awaiter's sake? A job may have seen its scope's end
@@ -435,8 +638,32 @@ static int64_t await_until(ferry_future *f, int64_t ms) {
         ferry_fail(stopped, "'%s' didn't end in time; %s", f->name, fate(f));
     else if (stopped < 0)
         ferry__error_set(ctx, stopped, ferry__detail_ref(f->detail));
-    ferry__future_unref(f);
+    unref(f, refs);
     return stopped < 0 ? stopped : result;
+}
+
+static inline int64_t await_until(ferry_future *f, int64_t ms) {
+    struct ferry__ctx *ctx = ferry__ctx_self();
+    if (!ctx || !f || f == ctx->self)
+        return cannot_await(f, ms, ctx);
+    /* Others are let run in their turn, also when there is nothing to wait for. */
+    int stopped = ferry__enter(ctx);
+    uint32_t refs = 1;
+    if (!ferry__future_done(f)) {
+        if (stopped == 0)
+            stopped = observe(f, ctx, ferry__deadline(ms), FERRY__OWNED, &refs);
+        if (stopped < 0) {
+            int joined = join(f, ctx, stopped, &refs);
+            if (joined < 0)
+                return joined;
+        }
+    }
+    /* There is nothing to be read, delivered or translated. */
+    if (!f->plain || f->result < 0)
+        return take(f, ctx, stopped, refs);
+    int64_t result = f->result;
+    unref(f, refs);
+    return result;
 }
 
 int64_t ferry_await(ferry_future *f) {
@@ -563,6 +790,26 @@ static void callback_notify(struct ferry__link *link, ferry_future *f, struct fe
     ferry__wakes_later(wakes, link);
 }
 
+/* On the loop's own thread, for a job that is the affair of that loop alone, and has no callback
+ * yet: it needs no record. The job holds the loop until it was called, and a shutdown runs on
+ * this thread. */
+static inline bool then_at_home(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) {
+    if (f->home != loop || !ferry__loop_here(loop))
+        return false;
+    struct ferry__job *job = (struct ferry__job *)f;
+    uint8_t state = atomic_load_explicit(&f->state, memory_order_relaxed);
+    if (state & FERRY__CALLS)
+        return false;
+    job->then = fn;
+    job->then_arg = arg;
+    if (!say_at_home(f, FERRY__AT_HOME | FERRY__CALLS, FERRY__DONE | FERRY__ABROAD))
+        return false;
+    ferry__loop_callback_here(loop, 1);
+    if (!loop->kept && !loop->turning)
+        ferry__loop_expect(loop);
+    return true;
+}
+
 int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx)
@@ -579,6 +826,8 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
         return (int)ferry__error_say(ctx, FERRY_EFORKED, &ferry__say_parents_loop);
     if (atomic_load(&loop->state) >= FERRY__LOOP_LAST)
         return (int)ferry__error_say(ctx, FERRY_ECLOSED, &say_down);
+    if (then_at_home(f, loop, fn, arg))
+        return 0;
     struct callback *c = ferry__record_get(sizeof *c);
     if (!c)
         return (int)ferry__error_say(ctx, -ENOMEM, NULL);
@@ -591,7 +840,7 @@ int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) 
         ferry__record_put(c, sizeof *c);
         return (int)ferry__error_say(ctx, FERRY_ECLOSED, &say_down);
     }
-    *c = (struct callback){.link = {.notify = callback_notify, .after = callback_due, .loop = loop},
+    *c = (struct callback){.link = {.notify = callback_notify, .after = callback_due},
                            .item = {.run = callback_run, .drop = callback_drop},
                            .future = ferry_ref(f),
                            .loop = loop,

@@ -150,24 +150,35 @@ static void give_token(struct ferry__job *job) {
         ferry__token_put(job->token);
 }
 
-static void tell_at_home(struct ferry__job *job) {
-    ferry__future_tell(&job->future);
-    uncount(job);
-    ferry__future_unref(&job->future);
-}
-
 static void home_run(ferry_loop *loop, struct ferry__item *item) {
     struct ferry__job *job = job_of(item);
     ferry__prefetch_to_write(&job->work); /* the record is used again soon */
     ferry__prefetch_to_write(&job->inherited);
-    ferry__future_tell(&job->future);
     if (still_counted(job))
         ferry__loop_count_here(loop, -1); /* it is awake, and sees for itself */
-    ferry__future_unref(&job->future); /* a turn holds a reference on the loop of its own */
+    ferry__future_tell_home(&job->future, loop); /* a turn holds a reference on the loop of its own */
 }
 
 static void home_drop(struct ferry__item *item) {
-    tell_at_home(job_of(item));
+    struct ferry__job *job = job_of(item);
+    uncount(job);
+    ferry__future_drop_home(&job->future);
+}
+
+static void done_run(ferry_loop *loop, struct ferry__item *item) {
+    ferry__future_tell_home(&job_of(item)->future, loop);
+}
+
+static void done_drop(struct ferry__item *item) {
+    ferry__future_drop_home(&job_of(item)->future);
+}
+
+void ferry__job_send_home(ferry_future *f) {
+    ferry_ref(f); /* the item's; the caller's keeps the job, and with it the loop, meanwhile */
+    f->item.run = done_run;
+    f->item.drop = done_drop;
+    if (!ferry__loop_send(f->home, &f->item))
+        done_drop(&f->item);
 }
 
 void ferry__job_no_client(struct ferry__thread *thread) {
@@ -200,7 +211,7 @@ void ferry__job_finish_at_home(struct ferry__job *job, struct ferry__job_end end
         const void **oldest = &thread->sent_home[thread->n_sent_home++ % FERRY__SENT_HOME], *ahead = *oldest;
         *oldest = job;
         if (!ferry__inbox_put_after(&home->inbox, &job->future.item, ahead))
-            tell_at_home(job);
+            home_drop(&job->future.item);
         return;
     }
     uncount(job);

@@ -142,7 +142,7 @@ bool ferry__loop_base_gone(const ferry_loop *loop) {
 }
 
 static void update_keep(ferry_loop *loop) {
-    bool keep = loop->own_run || loop->n_tasks > 0 || atomic_load(&loop->callbacks) > 0;
+    bool keep = loop->own_run || loop->n_tasks > 0 || ferry__loop_callbacks(loop) > 0;
     if (keep == loop->kept || !loop->keep_event || ferry__loop_forked(loop) ||
         ferry__loop_base_gone(loop))
         return;
@@ -569,7 +569,7 @@ int ferry_loop_free(ferry_loop *loop) {
     }
     /* After a shutdown those callbacks are left whose handles haven't ended. They are dropped. */
     long callbacks =
-        atomic_load(&loop->state) == FERRY__LOOP_DOWN ? 0 : atomic_load(&loop->callbacks);
+        atomic_load(&loop->state) == FERRY__LOOP_DOWN ? 0 : ferry__loop_callbacks(loop);
     long jobs = ferry__loop_jobs(loop);
     bool gone = ferry__loop_base_gone(loop), busy = loop->n_tasks > 0 || callbacks > 0 || jobs > 0;
     if (gone && busy)

@@ -2,23 +2,19 @@
  *
  *     here            stands for
  *     adder           ferry_then(), add_link(): f->lock, done, telling, the links
- *     completer       ferry__future_complete(), tell(): telling, the links whose `after` is to be called; or ferry__future_decide(),
- *                     ferry__job_finish_at_home() and, on the loop, home_run()
+ *     completer       ferry__future_complete(), tell(): telling, the links whose `after` is to be called
  *     due             callback_due(): the item goes into the loop's inbox, and ring() touches the loop after that
  *     loop            callback_run(), callback_free(): loop->callbacks, loop->refs; ferry_loop_free(), ferry__loop_unref()
  *
  * One thread adds two callbacks, one after the other, while another one completes the handle. The loop is freed as soon as both
- * have been called, and whoever added them has returned: the completer may still be on its way out.
+ * have been called, and whoever added them has returned: the completer may still be on its way out. A job whose loop tells them
+ * is in home.pml.
  *
  * What must hold: each callback is called once, in the order in which they were added; nobody touches the loop after it is gone.
- *
- * variant HOME: it is a job of that loop: its thread only decides, and the loop tells
  *
  * control NO_PIN assertion: who hands the callback in doesn't hold the loop meanwhile
  * control NO_TELLING assertion: a callback that is added while others are told is due at once
  * control TELL_ONCE asleep: the completer doesn't look again for what was added meanwhile
- * control HOME_NO_PIN+HOME assertion: the job's thread doesn't hold the loop while it sends it home
- * control HOME_TOLD+HOME assertion: who decides for the loop to tell doesn't say that it is being told
  * control LINK_UNLOCKED asleep: who adds looks at done and telling before it takes the lock, and not again */
 
 #define DRAINED true
@@ -27,7 +23,6 @@
 
 bit lock;
 bool done, telling;
-bool sent_home; /* the job's item */
 byte links; /* in the list: bits */
 byte inbox; /* bits */
 byte put, ran, loop_refs, callbacks;
@@ -91,29 +86,8 @@ proctype completer() {
     byte later;
     LOCK(lock);
     done = true;
-#ifdef HOME
-    if
-    :: links ->
-#ifndef HOME_TOLD
-        telling = true;
-#endif
-        UNLOCK(lock);
-#ifndef HOME_NO_PIN
-        atomic { assert(!loop_freed); loop_refs++ };
-#endif
-        atomic { assert(!loop_freed); sent_home = true };
-        assert(!loop_freed); /* ring() */
-#ifndef HOME_NO_PIN
-        unref();
-#endif
-        goto decided
-    :: else
-    fi;
-#endif
     telling = true;
-    tell();
-decided:
-    skip
+    tell()
 }
 
 inline add(c) {
@@ -146,9 +120,7 @@ inline call(c) {
 }
 
 proctype loop() {
-    byte later;
     do
-    :: atomic { sent_home -> sent_home = false }; LOCK(lock); tell()
     :: atomic { inbox & 1 -> inbox = inbox & 2 }; call(1)
     :: atomic { inbox == 2 -> inbox = 0 }; call(2)
     :: ran == 3 && added && callbacks == 0 -> break

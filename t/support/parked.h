@@ -20,7 +20,8 @@ static inline void until_parked(ferry_future *task) {
     }
 }
 
-/* How many wait for a handle, or have a callback or a shield on it. Any thread. */
+/* How many wait for a handle, or have a callback or a shield on it. Any thread; those at the home of
+ * a job count as one elsewhere. */
 static inline size_t links_on(ferry_future *f) {
     size_t n = 0;
     ferry__lock(&f->lock);
@@ -28,7 +29,14 @@ static inline size_t links_on(ferry_future *f) {
         n++;
     }
     ferry__unlock(&f->lock);
-    return n;
+    uint8_t state = atomic_load(&f->state);
+    if (!f->home || !ferry__loop_here(f->home)) {
+        return n + ((state & FERRY__AT_HOME) != 0);
+    }
+    for (struct ferry__waiter *w = f->waiters; w; w = w->next) {
+        n++;
+    }
+    return n + ((state & FERRY__CALLS) != 0);
 }
 
 static inline void until_linked(ferry_future *f, size_t n) {
