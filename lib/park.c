@@ -282,7 +282,8 @@ void ferry__poke(struct ferry__ctx *ctx, int64_t now) {
     }
 }
 
-static void park_task(struct ferry__ctx *ctx, struct ferry__waiter *w) {
+/* There may be something to see by now, or at some time. False: it has ended the wait. */
+static FERRY__NOINLINE bool look_before_parking(struct ferry__ctx *ctx, struct ferry__waiter *w) {
     struct ferry__task *task = ferry__container(ctx, struct ferry__task, ctx);
     ferry_loop *loop = ctx->loop;
     /* The loop's reading of the clock will do: when it lags, the timer does what this does. */
@@ -292,17 +293,27 @@ static void park_task(struct ferry__ctx *ctx, struct ferry__waiter *w) {
         ferry__scope_tell(ctx);
         int outcome = atomic_load_explicit(&w->outcome, memory_order_acquire);
         if (outcome == FERRY__CANCELED || outcome == FERRY__TIMEDOUT)
-            return;
+            return false;
     }
     int64_t at = ferry__look_again_at(ctx);
     if (at != FERRY__NEVER)
         ferry__heap_add(&loop->timers, &task->timer, at);
-    FERRY__POINT(park_task);
-    ferry__task_suspend(task);
-    ferry__heap_remove(&loop->timers, &task->timer);
+    return true;
 }
 
-static void park_thread(struct ferry__ctx *ctx, struct ferry__waiter *w) {
+static inline void park_task(struct ferry__ctx *ctx, struct ferry__waiter *w) {
+    struct ferry__task *task = ferry__container(ctx, struct ferry__task, ctx);
+    ctx->since = ctx->loop->now;
+    if ((atomic_load_explicit(&ctx->asked, memory_order_acquire) ||
+         ferry__look_again_at(ctx) != FERRY__NEVER) &&
+        !look_before_parking(ctx, w))
+        return;
+    FERRY__POINT(park_task);
+    ferry__task_suspend(task);
+    ferry__heap_remove(&ctx->loop->timers, &task->timer);
+}
+
+static FERRY__NOINLINE void park_thread(struct ferry__ctx *ctx, struct ferry__waiter *w) {
     struct ferry__thread *t = ctx->thread;
     ferry__scope_listen(ctx);
     for (;;) {
@@ -324,29 +335,25 @@ static void park_thread(struct ferry__ctx *ctx, struct ferry__waiter *w) {
     }
 }
 
+static FERRY__NOINLINE int refused(struct ferry__ctx *ctx, int outcome) {
+    int code = outcome == FERRY__CANCELED ? -ECANCELED : -ETIMEDOUT;
+    ferry__error_set(ctx, code, NULL);
+    return code;
+}
+
 int ferry__park(struct ferry__waiter *w, const char *what, int64_t deadline, unsigned flags) {
     struct ferry__ctx *ctx = w->ctx;
     ctx->shielded = (flags & FERRY__SHIELDED) != 0;
     ctx->wait_deadline = deadline;
     ctx->waits_for = what;
     ctx->parked = w;
-    if (ctx->kind == FERRY__TASK) {
-        ctx->since = ctx->loop->now;
+    if (ctx->kind == FERRY__TASK)
         park_task(ctx, w);
-    } else {
+    else
         park_thread(ctx, w);
-    }
     ctx->parked = NULL;
     ctx->waits_for = NULL;
     FERRY__POINT(park_over);
-    switch (atomic_load_explicit(&w->outcome, memory_order_acquire)) {
-    case FERRY__CANCELED:
-        ferry__error_set(ctx, -ECANCELED, NULL);
-        return -ECANCELED;
-    case FERRY__TIMEDOUT:
-        ferry__error_set(ctx, -ETIMEDOUT, NULL);
-        return -ETIMEDOUT;
-    default:
-        return 0;
-    }
+    int outcome = atomic_load_explicit(&w->outcome, memory_order_acquire);
+    return outcome == FERRY__GRANTED ? 0 : refused(ctx, outcome);
 }
