@@ -230,6 +230,7 @@ static struct ferry__token *lock_key(ferry_limiter *limiter, const char *name) {
         return NULL;
     fresh->limiter = limiter;
     memcpy(fresh->name, name, size);
+    FERRY__POINT(limiter_made);
     ferry__lock(&limiter->lock);
     key = find(limiter, name);
     if (!key) {
@@ -237,6 +238,7 @@ static struct ferry__token *lock_key(ferry_limiter *limiter, const char *name) {
         return fresh;
     }
     ferry__unlock(&limiter->lock);
+    FERRY__POINT(limiter_again);
     ferry__free(fresh); /* and once more: it may be gone again */
     return lock_key(limiter, name);
 }
