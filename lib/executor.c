@@ -250,18 +250,6 @@ void ferry__line_push(ferry_executor *executor, struct ferry__work *work) {
     executor->last = work;
 }
 
-void ferry__line_take(ferry_executor *executor, struct ferry__work *work) {
-    if (work->prev)
-        work->prev->next = work->next;
-    else
-        executor->first = work->next;
-    if (work->next)
-        work->next->prev = work->prev;
-    else
-        executor->last = work->prev;
-    work->next = work->prev = NULL;
-}
-
 void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job,
                              struct ferry__after *after) {
     job->state = FERRY__JOB_QUEUED;
@@ -272,16 +260,6 @@ void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job,
         ferry__pool_rouse(executor, after);
     else if (!after->turn)
         after->turn = ferry__strand_turn(executor);
-}
-
-struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__work *work) {
-    struct ferry__job *job = ferry__container(work, struct ferry__job, work);
-    ferry__line_take(executor, work);
-    job->state = FERRY__JOB_TAKEN;
-    executor->stats.queued--;
-    uint64_t left = atomic_load_explicit(&executor->left, memory_order_relaxed);
-    atomic_store_explicit(&executor->left, left + 1, memory_order_relaxed);
-    return job;
 }
 
 bool ferry__executor_has_place(const ferry_executor *executor) {
@@ -312,29 +290,6 @@ void ferry__executor_refuse(ferry_executor *executor, int64_t code, struct ferry
         if (ferry__claim(w))
             ferry__wakes_add(wakes, w);
     }
-}
-
-void ferry__executor_began(ferry_executor *executor, struct ferry__job *job) {
-    job->started = ferry__now_roughly();
-    executor->stats.running++;
-    executor->stats.started++;
-    job->prev_running = NULL;
-    job->next_running = executor->running;
-    if (job->next_running)
-        job->next_running->prev_running = job;
-    executor->running = job;
-}
-
-void ferry__executor_ended(ferry_executor *executor, struct ferry__job *job) {
-    if (job->prev_running)
-        job->prev_running->next_running = job->next_running;
-    else
-        executor->running = job->next_running;
-    if (job->next_running)
-        job->next_running->prev_running = job->prev_running;
-    executor->stats.running--;
-    if (job->abandoned) /* settled: the worker has cleared job->thread before */
-        executor->stats.abandoned--;
 }
 
 static bool at_end(const ferry_executor *executor) {
@@ -371,8 +326,15 @@ void ferry__executor_delivered(ferry_executor *executor, size_t n) {
     ferry__wake_all(&wakes);
 }
 
-void ferry__executor_after(ferry_executor *executor, struct ferry__after *after) {
-    FERRY__POINT(executor_after);
+bool ferry__executor_is_inside(const ferry_executor *executor, const struct ferry__ctx *ctx) {
+    if (ctx->kind != FERRY__JOB)
+        return false;
+    const ferry_executor *own = ((const struct ferry__job *)ctx->self)->executor;
+    return own == executor || (own->kind == FERRY__STRAND && ferry__strand_pool(own) == executor) ||
+           (executor->kind == FERRY__STRAND && ferry__strand_pool(executor) == own);
+}
+
+void ferry__executor_do(ferry_executor *executor, struct ferry__after *after) {
     if (after->turn)
         ferry__pool_turn(ferry__strand_pool(executor), after->turn);
     if (after->wake)
@@ -380,14 +342,6 @@ void ferry__executor_after(ferry_executor *executor, struct ferry__after *after)
     if (after->start)
         ferry__pool_start(executor);
     ferry__wake_all(&after->wakes);
-}
-
-bool ferry__executor_is_inside(const ferry_executor *executor, const struct ferry__ctx *ctx) {
-    if (ctx->kind != FERRY__JOB)
-        return false;
-    const ferry_executor *own = ((const struct ferry__job *)ctx->self)->executor;
-    return own == executor || (own->kind == FERRY__STRAND && ferry__strand_pool(own) == executor) ||
-           (executor->kind == FERRY__STRAND && ferry__strand_pool(executor) == own);
 }
 
 /* ---- Closing, stopping, freeing -------------------------------------------------------------------------- */

@@ -122,7 +122,12 @@ struct ferry__after {
     struct ferry__work *turn;    /* a strand's, to stand in its pool's line */
     struct ferry__wakes wakes;
 };
-void ferry__executor_after(ferry_executor *executor, struct ferry__after *after);
+void ferry__executor_do(ferry_executor *executor, struct ferry__after *after);
+static inline void ferry__executor_after(ferry_executor *executor, struct ferry__after *after) {
+    FERRY__POINT(executor_after);
+    if (after->turn || after->wake || after->start || after->wakes.first)
+        ferry__executor_do(executor, after);
+}
 
 /* executor.c */
 void ferry__executor_init(ferry_executor *executor, enum ferry__executor_kind kind,
@@ -166,18 +171,55 @@ bool ferry__executor_gather(ferry_executor *executor);
 /* Under the lock; of a pool under both, but for ferry__line_take(), _take(), _began() and
  * _ended(). */
 void ferry__line_push(ferry_executor *executor, struct ferry__work *work);
-void ferry__line_take(ferry_executor *executor, struct ferry__work *work);
+static inline void ferry__line_take(ferry_executor *executor, struct ferry__work *work) {
+    if (work->prev)
+        work->prev->next = work->next;
+    else
+        executor->first = work->next;
+    if (work->next)
+        work->next->prev = work->prev;
+    else
+        executor->last = work->prev;
+    work->next = work->prev = NULL;
+}
 void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job,
                              struct ferry__after *after);
-struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__work *work);
-void ferry__executor_began(ferry_executor *executor, struct ferry__job *job);
+static inline struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__work *work) {
+    struct ferry__job *job = ferry__container(work, struct ferry__job, work);
+    ferry__line_take(executor, work);
+    job->state = FERRY__JOB_TAKEN;
+    executor->stats.queued--;
+    uint64_t left = atomic_load_explicit(&executor->left, memory_order_relaxed);
+    atomic_store_explicit(&executor->left, left + 1, memory_order_relaxed);
+    return job;
+}
+static inline void ferry__executor_began(ferry_executor *executor, struct ferry__job *job) {
+    job->started = ferry__now_roughly();
+    executor->stats.running++;
+    executor->stats.started++;
+    job->prev_running = NULL;
+    job->next_running = executor->running;
+    if (job->next_running)
+        job->next_running->prev_running = job;
+    executor->running = job;
+}
 /* After a job was taken, and is counted as running if it will: the places that are free now are
  * given away. */
 void ferry__executor_admit(ferry_executor *executor, struct ferry__after *after);
 void ferry__executor_admit_all(ferry_executor *executor, struct ferry__after *after); /* who is at the door comes first */
 /* Whoever waits for a place gets `code` instead. */
 void ferry__executor_refuse(ferry_executor *executor, int64_t code, struct ferry__wakes *wakes);
-void ferry__executor_ended(ferry_executor *executor, struct ferry__job *job);
+static inline void ferry__executor_ended(ferry_executor *executor, struct ferry__job *job) {
+    if (job->prev_running)
+        job->prev_running->next_running = job->next_running;
+    else
+        executor->running = job->next_running;
+    if (job->next_running)
+        job->next_running->prev_running = job->prev_running;
+    executor->stats.running--;
+    if (job->abandoned) /* settled: the worker has cleared job->thread before */
+        executor->stats.abandoned--;
+}
 void ferry__executor_check_end(ferry_executor *executor, struct ferry__wakes *wakes);
 /* No lock: the handles of n jobs that were counted as `delivering` are done. */
 void ferry__executor_delivered(ferry_executor *executor, size_t n);

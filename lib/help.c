@@ -15,12 +15,6 @@
 
 #define HELP_DEPTH 32 /* a job that runs another one while it waits, and so on: bounded by the stack */
 
-void ferry__worker_found(struct ferry__threads *pool, struct ferry__worker *w,
-                         const struct ferry__job *job) {
-    if (job->abandoned && --w->lost == 0 && !w->blocked)
-        pool->lost--;
-}
-
 /* Only a wait that nothing ends but the job itself, or a cancel that is passed on: for any other
  * the worker must stay able to leave it. */
 static bool waits_without_bound(const struct ferry__ctx *ctx, int64_t deadline) {

@@ -230,7 +230,7 @@ void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end) {
 
 /* Lets the job's signal through; true when it was blocked before. */
 static bool admit_signal(const struct ferry__job *job) {
-    int signo = job->future.plain ? 0 : ferry__job_options(job)->interrupt_signal;
+    int signo = ferry__job_options(job)->interrupt_signal;
     sigset_t set, before;
     if (signo <= 0 || sigemptyset(&set) < 0 || sigaddset(&set, signo) < 0)
         return false;
@@ -239,7 +239,7 @@ static bool admit_signal(const struct ferry__job *job) {
 }
 
 static void shut_out_signal(const struct ferry__job *job, bool was_blocked) {
-    int signo = job->future.plain ? 0 : ferry__job_options(job)->interrupt_signal;
+    int signo = ferry__job_options(job)->interrupt_signal;
     /* One that was sent is delivered when a system call returns, at the latest: now, and not to
      * the thread's next job. */
     if (signo > 0 && job->hooked)
@@ -286,16 +286,17 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
     heir.inherited = job->inherited;
     heir.calm = job->calm;
     heir.listens = 0;
-    if (!job->future.plain) {
+    bool was_blocked = false, plain = job->future.plain;
+    if (!plain) {
         ctx->values = job->values;
         job->values = NULL;
+        was_blocked = admit_signal(job);
     }
     ctx->root.deadline = ctx->next_deadline = job->deadline;
     atomic_store_explicit(&ctx->asked, 1, memory_order_relaxed);
     struct ferry__ctx *outer = thread->current;
     thread->current = ctx;
     struct ferry__job_end end = {-ECANCELED, &say_never};
-    bool was_blocked = admit_signal(job);
     atomic_store(&job->runner, (uintptr_t)thread);
     FERRY__POINT(job_began);
     /* A request that came before had nobody to tell: it is seen here. */
@@ -306,7 +307,8 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
     }
     FERRY__POINT(job_returned);
     no_more_hooks(job, thread);
-    shut_out_signal(job, was_blocked);
+    if (!plain)
+        shut_out_signal(job, was_blocked);
     ferry__ctx_end(ctx);
     thread->current = outer;
     return end;

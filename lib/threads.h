@@ -93,9 +93,11 @@ enum ferry__waking { WAS_CALLED, HAS_FOUND, IS_BORED }; /* HAS_FOUND: with the l
 enum ferry__waking ferry__idle_wait(struct ferry__threads *pool, struct ferry__worker *w,
                                     struct ferry__thread *thread);
 
-/* help.c. A job of this worker's has ended. If it was given up, its thread is back. Under the
- * lock. */
-void ferry__worker_found(struct ferry__threads *pool, struct ferry__worker *w,
-                         const struct ferry__job *job);
+/* A job of this worker's has ended. If it was given up, its thread is back. Under the lock. */
+static inline void ferry__worker_found(struct ferry__threads *pool, struct ferry__worker *w,
+                                       const struct ferry__job *job) {
+    if (job->abandoned && --w->lost == 0 && !w->blocked)
+        pool->lost--;
+}
 
 #endif
