@@ -208,8 +208,8 @@ static inline bool ferry__cell_cancelled(const struct ferry__cell *cell) {
 extern _Atomic uint32_t ferry__scope_cancels;
 /* The earliest deadline that counts for the current region, absolute. Owner side. */
 int64_t ferry__scope_deadline(struct ferry__ctx *ctx);
-/* Before a job sleeps: who sets a flag that it inherited kicks its thread. Owner side; once will
- * do. */
+/* Before a job sleeps: who cancels it, or sets a flag that it inherited, kicks its thread. Owner
+ * side; once will do. */
 void ferry__scope_listen(struct ferry__ctx *ctx);
 /* Sets the request of a scope (first one stays). Any thread. Returns whether this call set it. */
 bool ferry__scope_request(struct ferry_scope *scope, int request);
@@ -753,6 +753,8 @@ int ferry__job_cancel(ferry_future *f);
 void ferry__job_send_home(ferry_future *f);
 void ferry__job_destroy(ferry_future *f); /* future.c, at the last reference */
 void ferry__job_deliver(ferry_future *f, int64_t result);
+/* On its thread, before fn sleeps: who cancels the job kicks the thread from now on. */
+void ferry__job_listen(struct ferry__job *job, const struct ferry__thread *thread);
 /* What scope.c asks for on behalf of a job that runs: enum ferry__request. */
 int ferry__job_request(const ferry_future *f);
 /* ferry_submit_with() for a member of a group; `member` is set before the job can end. */

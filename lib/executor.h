@@ -53,7 +53,7 @@ struct ferry__job {
     struct ferry__cell *inherited; /* a reference; NULL. Fixed */
     int64_t started;             /* clock; under the executor's lock */
     struct ferry__job *next_running, *prev_running; /* under the executor's lock */
-    _Atomic uintptr_t runner;    /* atomic: the struct ferry__thread that runs fn; plus 1: it was told; 0: fn doesn't run */
+    _Atomic uintptr_t runner;    /* atomic: the struct ferry__thread that runs fn; plus 1: it was told; 0: there is nothing to tell */
     uint32_t calm;               /* fixed: of the context that it will be */
     _Atomic int request;         /* atomic: enum ferry__request */
     uint8_t state;               /* enum ferry__job_state; under the executor's lock; at the door: in_lock */

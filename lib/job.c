@@ -11,6 +11,10 @@
  * any lock. When it was, it takes hook_lock, under which the canceller works, clears `thread` and
  * waits for a hook that is busy. So the hook never runs after fn, and never twice.
  *
+ * Who has no options (plain) has neither signal nor hook: it is told by its flag, which each of its
+ * calls looks at, and needs a kick only while it sleeps. So its thread sets `runner` when fn is
+ * about to sleep for the first time, and looks at the request after that; mostly never.
+ *
  * A job whose thread runs another one while it waits for that (help.c) passes on what it is told:
  * the wait owns what it waits for, but can't see the request.
  *
@@ -254,6 +258,8 @@ static void shut_out_signal(const struct ferry__job *job, bool was_blocked) {
 
 static void no_more_hooks(struct ferry__job *job, const struct ferry__thread *thread) {
     uintptr_t untold = (uintptr_t)thread;
+    if (atomic_load_explicit(&job->runner, memory_order_relaxed) == 0)
+        return; /* it was never set: only this thread does that */
     if (atomic_compare_exchange_strong(&job->runner, &untold, 0))
         return; /* nobody has told it, and nobody will */
     ferry__lock(&job->hook_lock);
@@ -267,6 +273,11 @@ static void no_more_hooks(struct ferry__job *job, const struct ferry__thread *th
         ferry__service_cancel(patience);
         ferry__future_unref(&job->future);
     }
+}
+
+void ferry__job_listen(struct ferry__job *job, const struct ferry__thread *thread) {
+    if (atomic_load_explicit(&job->runner, memory_order_relaxed) == 0)
+        atomic_store(&job->runner, (uintptr_t)thread);
 }
 
 /* No deadline, no request, and no flag was set since it was submitted. */
@@ -297,7 +308,8 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
     struct ferry__ctx *outer = thread->current;
     thread->current = ctx;
     struct ferry__job_end end = {-ECANCELED, &say_never};
-    atomic_store(&job->runner, (uintptr_t)thread);
+    if (!plain)
+        atomic_store(&job->runner, (uintptr_t)thread);
     FERRY__POINT(job_began);
     /* A request that came before had nobody to tell: it is seen here. */
     if (nothing_to_see(job) ||
@@ -409,6 +421,7 @@ static void tell(struct ferry__job *job) {
 
 struct ferry__job_end ferry__job_run_for(struct ferry__job *waiting, struct ferry__job *job,
                                          struct ferry__thread *thread) {
+    ferry__job_listen(waiting, thread);
     ferry__lock(&waiting->hook_lock);
     waiting->helping = job;
     ferry__unlock(&waiting->hook_lock);

@@ -124,6 +124,8 @@ static struct ferry__heir *listeners; /* under the lock */
 void ferry__scope_listen(struct ferry__ctx *ctx) {
     struct ferry__heir *heir = ferry__heir_of(ctx);
     uint32_t generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+    if (heir)
+        ferry__job_listen((struct ferry__job *)ctx->self, ctx->thread);
     if (!heir || !heir->inherited || heir->listens == generation)
         return;
     heir->listens = generation;

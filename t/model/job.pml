@@ -16,6 +16,11 @@
  * it sees its request or gets the kick and the hook; the hook runs once at most, and never after fn's end; nobody touches the job
  * after its last reference; the executor counts it as delivered once.
  *
+ * variant PLAIN: a job without a hook, which is told by its flag and, when it sleeps, by a kick: its thread sets the runner when fn is
+ * about to sleep
+ *
+ * control SLEEP_UNSEEN+PLAIN asleep: it sleeps without a look at the request after that
+ * control SLEEP_UNSET+PLAIN asleep: it sleeps without setting the runner
  * control LOOK_FIRST asleep: the worker looks at the request before it sets the runner
  * control RUNNER_RELAXED asleep: the runner may be seen after the look at the request
  * control REQUEST_LATE asleep: a cancel sets the request after it has looked for the runner
@@ -105,7 +110,9 @@ proctype worker() {
 #ifdef RUNNER_RELAXED
     STORE(RUNNER, RUN);
 #else
+#ifndef PLAIN
     STORE_SC(RUNNER, RUN);
+#endif
 #endif
 #ifndef LOOK_FIRST
     mine = !request;
@@ -115,11 +122,32 @@ proctype worker() {
         began++;
         if
         :: !stubborn
+#ifdef PLAIN
+        :: stubborn ->
+#ifndef SLEEP_UNSET
+            STORE_SC(RUNNER, RUN);
+#endif
+            if
+#ifndef SLEEP_UNSEEN
+            :: request
+            :: !request -> kicked && request
+#else
+            :: kicked && request
+#endif
+            fi
+#else
         :: kicked && request /* the kick makes it look */
         :: interrupted
+#endif
         fi
     :: else
     fi;
+#ifdef PLAIN
+    if
+    :: LOAD(RUNNER) == 0 -> goto out
+    :: else
+    fi;
+#endif
 #ifdef OUT_PLAIN
     mine = LOAD(RUNNER) == RUN;
     if
@@ -177,13 +205,15 @@ inline tell() {
     };
     if
     :: mine ->
+        assert(!over);
         kicked = true;
-#ifndef BUSY_LATE
+#if !defined(BUSY_LATE) && !defined(PLAIN)
         STORE(HOOK_BUSY, 1)
 #endif
     :: else
     fi;
     UNLOCK(hook_lock);
+#ifndef PLAIN
     if
     :: mine ->
 #ifdef BUSY_LATE
@@ -202,6 +232,7 @@ inline tell() {
 #endif
     :: else
     fi
+#endif
 }
 
 proctype canceller() {
