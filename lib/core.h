@@ -538,6 +538,7 @@ struct ferry__inbox {
     struct ferry__item *first;  /* loop thread: taken out, oldest first */
     struct ferry__spin spin;    /* loop thread */
     unsigned in_vain, left_out; /* loop thread: how often in a row it gave way in vain; and isn't to try now */
+    int64_t rests_until;        /* loop thread: since it took long, it isn't to try before */
     char apart_head[FERRY__LINE_SIZE]; /* what the loop writes all the time stands apart from what the others write */
     _Atomic(struct ferry__item *) head; /* atomic: newest first, or the closed mark */
     char apart[FERRY__LINE_SIZE];

@@ -23,16 +23,16 @@
  * sends many says with each which one it sent a few items before (ahead), so that several of them
  * come at a time. It may be gone by then: the address is fetched from, never read.
  *
- * Owners: head, awake, waking are atomic; `first`, `spin`, `in_vain` and `left_out` belong to the
- * loop's thread; the bell is fixed. */
+ * Owners: head, awake, waking are atomic; `first`, `spin`, `in_vain`, `left_out` and
+ * `rests_until` belong to the loop's thread; the bell is fixed. */
 #include "config.h"
 
 #include <sched.h>
 
 #include "core.h"
 
-#define LONG_WAY (FERRY__MS / 5)
-#define IN_VAIN_LONG 6
+#define LONG_WAY (FERRY__MS / 10) /* others than the jobs' threads had the processor */
+#define LONG_REST 64
 #define IN_VAIN_MOST 12 /* it is left out 4,095 times */
 
 static struct ferry__item closed_mark;
@@ -43,6 +43,7 @@ int ferry__inbox_init(struct ferry__inbox *inbox) {
     atomic_init(&inbox->waking, 0);
     inbox->first = NULL;
     inbox->left_out = inbox->in_vain = 0;
+    inbox->rests_until = 0;
     ferry__spin_init(&inbox->spin);
     return ferry__bell_init(&inbox->bell);
 }
@@ -102,19 +103,23 @@ struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox) {
 }
 
 /* With one processor nobody can bring anything while this thread looks: it lets the others run
- * instead, so that nobody has to wake it. That pays as long as there is something then, and it
- * doesn't take long; else it is left out once, three times, ... */
+ * instead, so that nobody has to wake it. When there is nothing then it is left out once, three
+ * times, ...; when it took long, for so much longer that nothing much is lost by it: who sleeps gets
+ * the processor before others that go on and on, who gives way doesn't. */
 static bool give_way(struct ferry__inbox *inbox) {
     if (inbox->left_out > 0) {
         inbox->left_out--;
         return false;
     }
     int64_t began = ferry__now();
+    if (began < inbox->rests_until)
+        return false;
     sched_yield();
     bool waits = ferry__inbox_waits(inbox);
-    if (ferry__now() - began > LONG_WAY)
-        inbox->in_vain = inbox->in_vain < IN_VAIN_LONG ? IN_VAIN_LONG : IN_VAIN_MOST;
-    else if (waits)
+    int64_t now = ferry__now();
+    if (now - began > LONG_WAY)
+        inbox->rests_until = now + LONG_REST * (now - began);
+    if (waits)
         inbox->in_vain = 0;
     else if (inbox->in_vain < IN_VAIN_MOST)
         inbox->in_vain++;

@@ -319,7 +319,7 @@ static bool surplus(const struct ferry__threads *pool) {
  * finds several. (Should it not: settle() looks at the door when nobody is there to do so.) */
 static bool at_heels(const struct ferry__threads *pool) {
     return pool->brisk >= FERRY__BRISK / 2 && pool->gathered > 1 && pool->spin.ns > 0 &&
-           !pool->base.closed;
+           !ferry__one_processor(pool) && !pool->base.closed;
 }
 
 /* Nothing to do, under the lock. */
