@@ -429,14 +429,38 @@ bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detai
 /* The same for a job's thread, and a job that has a home: when only home has to do with it the rest
  * is left to that. *left is true then, and ferry__future_tell_home() to be called next on home's
  * thread. The caller holds the handle and the loop until that is certain. */
-bool ferry__future_decide(ferry_future *f, int64_t result, struct ferry__detail *detail,
-                          bool *left);
+bool ferry__future_decide_slow(ferry_future *f, int64_t result, struct ferry__detail *detail,
+                               bool *left);
+/* With the lock, or nobody else may complete it. False: it isn't so, or no longer. */
+static inline bool ferry__future_decide_here(ferry_future *f, int64_t result,
+                                             struct ferry__detail *detail, bool *left) {
+    uint8_t state = atomic_load_explicit(&f->state, memory_order_relaxed);
+    if (state & (FERRY__DONE | FERRY__ABROAD))
+        return false;
+    f->result = result;
+    if (detail)
+        f->detail = detail;
+    FERRY__POINT(future_decide);
+    while (!atomic_compare_exchange_weak_explicit(&f->state, &state, state | FERRY__DONE,
+                                                  memory_order_acq_rel, memory_order_relaxed))
+        if (state & FERRY__ABROAD)
+            return false;
+    *left = state & FERRY__AT_HOME;
+    return true;
+}
+static inline bool ferry__future_decide(ferry_future *f, int64_t result,
+                                        struct ferry__detail *detail, bool *left) {
+    return (f->plain && ferry__future_decide_here(f, result, detail, left)) ||
+           ferry__future_decide_slow(f, result, detail, left);
+}
 /* Tells those at home. Takes over a reference. Home's thread, inside a turn. */
 void ferry__future_tell_home(ferry_future *f, ferry_loop *home);
 /* Instead, when home is closed: nobody there waits any more. The same reference. */
 void ferry__future_drop_home(ferry_future *f);
 /* Registers; false, and nothing done, when the future is done. */
 bool ferry__future_link(ferry_future *f, struct ferry__link *link);
+/* The same, but when those on the list are being told it is told behind them. */
+bool ferry__future_link_in_turn(ferry_future *f, struct ferry__link *link);
 /* Takes back; false when it was notified already. */
 bool ferry__future_unlink(ferry_future *f, struct ferry__link *link);
 /* What an await on a done future does: the result in the words of the awaiter
@@ -446,6 +470,19 @@ int64_t ferry__future_take(ferry_future *f, struct ferry__ctx *ctx);
  * FERRY_EFORKED. */
 int ferry__future_observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline,
                           unsigned flags);
+/* From here on home is to be told; false when one of the bits `refusing` is set. Home's thread. */
+static inline bool ferry__future_ask_home(ferry_future *f, uint8_t bits, uint8_t refusing) {
+    uint8_t state = atomic_load_explicit(&f->state, memory_order_acquire);
+    do {
+        if (state & refusing)
+            return false;
+        if ((state & bits) == bits)
+            return true;
+    } while (!atomic_compare_exchange_weak_explicit(&f->state, &state, state | bits,
+                                                    memory_order_acq_rel, memory_order_acquire));
+    return true;
+}
+extern struct ferry__detail ferry__say_no_handle; /* NULL instead of one: out of memory before */
 static inline bool ferry__future_done(const ferry_future *f) {
     return (atomic_load_explicit(&f->state, memory_order_acquire) & FERRY__DONE) != 0;
 }
@@ -728,6 +765,32 @@ static inline void ferry__loop_push_parked(ferry_loop *loop, struct ferry__task 
 #endif
     task->state = FERRY__TASK_WOKEN;
     ferry__loop_push(loop, task);
+}
+/* ferry__park() of a task. When nothing but the grant can end the wait, as far as is known, it
+ * notes what is waited for, and gives the thread away. */
+bool ferry__park_look(struct ferry__ctx *ctx, struct ferry__waiter *w); /* park.c; false: it has ended the wait */
+int ferry__park_refused(struct ferry__ctx *ctx, int outcome);           /* park.c: says why */
+static inline int ferry__park_task(struct ferry__waiter *w, struct ferry__ctx *ctx,
+                                   const char *what, int64_t deadline, unsigned flags) {
+    struct ferry__task *task = ferry__container(ctx, struct ferry__task, ctx);
+    ferry_loop *loop = ctx->loop;
+    ctx->shielded = (flags & FERRY__SHIELDED) != 0;
+    ctx->wait_deadline = deadline;
+    ctx->waits_for = what;
+    ctx->since = loop->now;
+    ctx->parked = w;
+    bool plain = !atomic_load_explicit(&ctx->asked, memory_order_acquire) &&
+                 ferry__look_again_at(ctx) == FERRY__NEVER;
+    if (plain || ferry__park_look(ctx, w)) {
+        FERRY__POINT(park_task);
+        ferry__task_suspend(task);
+        ferry__heap_remove(&loop->timers, &task->timer);
+    }
+    ctx->parked = NULL;
+    ctx->waits_for = NULL;
+    FERRY__POINT(park_over);
+    int outcome = atomic_load_explicit(&w->outcome, memory_order_acquire);
+    return outcome == FERRY__GRANTED ? 0 : ferry__park_refused(ctx, outcome);
 }
 void ferry__loop_run_ready(ferry_loop *loop);    /* task.c: from the loop's own stack */
 /* ferry_loop_run() of a task that was made and not started, which it takes over; started(task)

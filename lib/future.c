@@ -1,18 +1,18 @@
 /* Handles: done is decided once; whoever wants to know is told.
  *
- *     pending -> done     by ferry__future_complete(), the first caller wins; nobody else writes
- *                         result or detail
+ *     pending -> done     by ferry__future_complete() or _decide(), the first caller wins; nobody
+ *                         else writes result or detail
  *
  * refs counts the users' references, one for the running side (task, job, promise) and one for each
- * callback and each kick that is on its way. The last one frees the record.
+ * callback (but for a job's first one at home) and each kick that is on its way. The last one
+ * frees the record.
  *
- * `done` is stored after result and detail (release), so that who reads it as true (acquire) may
- * read them. The list of links is guarded by the lock; each link is notified once, under the
- * lock, in the order of registration; a task of the same loop that waits first stands in the
- * task's record (awaiter) instead, which only the loop's thread touches. A link that unlink
- * can't find any more has been notified completely, because both need the lock. As long as
- * whoever completed it is telling them, a callback that is added goes to the end of the list all
- * the same: it doesn't overtake.
+ * DONE is set after result and detail (release), so that who sees it (acquire) may read them. The
+ * list of links is guarded by the lock; each link is notified once, under the lock, in the order
+ * of registration; a task of the same loop that waits first stands in the task's record (awaiter)
+ * instead, which only the loop's thread touches. A link that unlink can't find any more has been
+ * notified completely, because both need the lock. As long as whoever completed it is telling
+ * them, a callback that is added goes to the end of the list all the same: it doesn't overtake.
  *
  * At home. Who waits for a job is mostly a task of the loop that it was submitted from, or a
  * callback there. These don't stand in the list: the tasks are in `waiters`, and the first callback
@@ -37,7 +37,10 @@
  *     list has been told, so that what comes after that is behind it anyhow.
  *   - Only one may complete a plain job, the one who took it: so its result may be written without
  *     the lock. One with options may be given up by somebody else at the same time: then the lock
- *     is held. */
+ *     is held.
+ *   - The item holds the running side's reference, or one of its own when the list is told
+ *     elsewhere; the callback in the record needs none. The last awaiter who is told is given it,
+ *     and gives it back with his own. */
 #include "config.h"
 
 #include <errno.h>
@@ -46,15 +49,13 @@
 
 #include "executor.h"
 
-static struct ferry__detail say_null =
+struct ferry__detail ferry__say_no_handle =
     FERRY__STATIC_DETAIL("there is no handle: out of memory when the operation was to be started");
 static struct ferry__detail say_self =
     FERRY__STATIC_DETAIL("a task or job can't await its own handle");
 static struct ferry__detail say_forked =
     FERRY__STATIC_DETAIL("the handle belongs to the parent process: fork() copies no threads; "
                          "start the operation again in the child");
-static struct ferry__detail say_down =
-    FERRY__STATIC_DETAIL("the loop was shut down: a callback would never be called");
 static struct ferry__detail say_other =
     FERRY__STATIC_DETAIL("somebody else cancelled what was awaited");
 
@@ -247,33 +248,15 @@ bool ferry__future_complete(ferry_future *f, int64_t result, struct ferry__detai
     return true;
 }
 
-/* With the lock, or nobody else may complete it. */
-static inline bool decide(ferry_future *f, int64_t result, struct ferry__detail *detail,
-                          bool *left) {
-    uint8_t state = atomic_load_explicit(&f->state, memory_order_relaxed);
-    if (state & (FERRY__DONE | FERRY__ABROAD))
-        return false;
-    f->result = result;
-    if (detail)
-        f->detail = detail;
-    FERRY__POINT(future_decide);
-    while (!atomic_compare_exchange_weak_explicit(&f->state, &state, state | FERRY__DONE,
-                                                  memory_order_acq_rel, memory_order_relaxed))
-        if (state & FERRY__ABROAD)
-            return false;
-    *left = state & FERRY__AT_HOME;
-    return true;
-}
-
-bool ferry__future_decide(ferry_future *f, int64_t result, struct ferry__detail *detail,
-                          bool *left) {
-    if (!f->plain)
+bool ferry__future_decide_slow(ferry_future *f, int64_t result, struct ferry__detail *detail,
+                               bool *left) {
+    if (!f->plain) {
         ferry__lock(&f->lock);
-    bool decided = decide(f, result, detail, left);
-    if (!f->plain)
+        bool decided = ferry__future_decide_here(f, result, detail, left);
         ferry__unlock(&f->lock);
-    if (decided)
-        return true;
+        if (decided)
+            return true;
+    }
     *left = false;
     return ferry__future_complete(f, result, detail);
 }
@@ -326,6 +309,11 @@ bool ferry__future_link(ferry_future *f, struct ferry__link *link) {
     return add_link(f, link, false);
 }
 
+bool ferry__future_link_in_turn(ferry_future *f, struct ferry__link *link) {
+    list_here(f);
+    return add_link(f, link, true);
+}
+
 bool ferry__future_unlink(ferry_future *f, struct ferry__link *link) {
     ferry__lock(&f->lock);
     bool listed = link->listed;
@@ -345,19 +333,6 @@ bool ferry__future_unlink(ferry_future *f, struct ferry__link *link) {
 }
 
 /* ---- At home: on the thread of a job's home only --------------------------------------------- */
-
-/* Home is to be told from here on, or says what of: false when it is done, or abroad. */
-static inline bool say_at_home(ferry_future *f, uint8_t bits, uint8_t refusing) {
-    uint8_t state = atomic_load_explicit(&f->state, memory_order_acquire);
-    do {
-        if (state & refusing)
-            return false;
-        if ((state & bits) == bits)
-            return true;
-    } while (!atomic_compare_exchange_weak_explicit(&f->state, &state, state | bits,
-                                                    memory_order_acq_rel, memory_order_acquire));
-    return true;
-}
 
 static inline void append_waiter(ferry_future *f, struct ferry__waiter *w) {
     struct ferry__waiter *first = f->waiters;
@@ -468,7 +443,7 @@ static int observe_neighbour(struct ferry__task *task, struct ferry__ctx *ctx, i
     struct ferry__waiter w;
     ferry__waiter_init(&w, ctx);
     task->awaiter = &w;
-    int rc = ferry__park(&w, task->future.name, deadline, flags);
+    int rc = ferry__park_task(&w, ctx, task->future.name, deadline, flags);
     if (rc < 0)
         task->awaiter = NULL;
     return rc;
@@ -476,29 +451,30 @@ static int observe_neighbour(struct ferry__task *task, struct ferry__ctx *ctx, i
 
 /* A task of the job's home. The caller holds *refs references, and gives back as many: it is given
  * that of the item that tells it, too. */
-static inline int observe_at_home(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline,
-                                  unsigned flags, uint32_t *refs) {
+static inline __attribute__((always_inline)) int
+observe_at_home(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline, unsigned flags,
+                uint32_t *refs) {
     struct ferry__waiter w;
     atomic_init(&w.outcome, FERRY__WAITING);
     w.ctx = ctx;
     w.thread = NULL;
     w.value = *refs;
     append_waiter(f, &w);
-    if (!say_at_home(f, FERRY__AT_HOME, FERRY__DONE)) {
+    if (!ferry__future_ask_home(f, FERRY__AT_HOME, FERRY__DONE)) {
         remove_waiter(f, &w);
         return 0;
     }
     FERRY__POINT(future_at_home);
-    int rc = ferry__park(&w, f->name, deadline, flags);
+    int rc = ferry__park_task(&w, ctx, f->name, deadline, flags);
     if (rc < 0)
         remove_waiter(f, &w);
     *refs = (uint32_t)w.value;
     return rc;
 }
 
-static inline bool is_at_home(const ferry_future *f, const struct ferry__ctx *ctx) {
-    return f->home == ctx->loop && ctx->kind == FERRY__TASK && !ferry__loop_forked(ctx->loop) &&
-           !(atomic_load_explicit(&f->state, memory_order_relaxed) & FERRY__ABROAD);
+static inline bool is_at_home(const ferry_future *f, uint8_t state, const struct ferry__ctx *ctx) {
+    return f->home == ctx->loop && ctx->kind == FERRY__TASK && !(state & FERRY__ABROAD) &&
+           !ferry__loop_forked(ctx->loop);
 }
 
 static FERRY__NOINLINE int observe_anywhere(ferry_future *f, struct ferry__ctx *ctx,
@@ -537,9 +513,10 @@ static FERRY__NOINLINE int observe_anywhere(ferry_future *f, struct ferry__ctx *
 /* For who gives back *refs references then: it may be given more. */
 static inline __attribute__((always_inline)) int
 observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline, unsigned flags, uint32_t *refs) {
-    if (ferry__future_done(f))
+    uint8_t state = atomic_load_explicit(&f->state, memory_order_acquire);
+    if (state & FERRY__DONE)
         return 0;
-    if (is_at_home(f, ctx))
+    if (is_at_home(f, state, ctx))
         return observe_at_home(f, ctx, deadline, flags, refs);
     return observe_anywhere(f, ctx, deadline, flags);
 }
@@ -608,7 +585,7 @@ static FERRY__NOINLINE int64_t cannot_await(ferry_future *f, int64_t ms, struct 
     if (!ctx)
         return await_without_record(f, ms);
     return f ? ferry__error_say(ctx, -EDEADLK, &say_self)
-             : ferry__error_say(ctx, -ENOMEM, &say_null);
+             : ferry__error_say(ctx, -ENOMEM, &ferry__say_no_handle);
 }
 
 /* The wait for it has failed. What is owned is cancelled then, and joined. */
@@ -679,7 +656,7 @@ int ferry_wait_for(ferry_future *f, int64_t ms) {
     if (!ctx)
         return -ENOMEM;
     if (!f)
-        return (int)ferry__error_say(ctx, -ENOMEM, &say_null);
+        return (int)ferry__error_say(ctx, -ENOMEM, &ferry__say_no_handle);
     int rc = ferry__enter(ctx);
     if (rc < 0 || ferry__future_done(f))
         return rc;
@@ -738,122 +715,4 @@ int ferry_cancel(ferry_future *f) {
 void ferry_detach(ferry_future *f) {
     if (f)
         ferry__future_unref(f);
-}
-
-/* ---- Callbacks ------------------------------------------------------------------------------- */
-
-struct callback {
-    struct ferry__link link;
-    struct ferry__item item;
-    ferry_future *future; /* a reference */
-    ferry_loop *loop;     /* a reference, and one of its callbacks */
-    ferry_callback fn;
-    void *arg;
-};
-
-static void callback_free(struct callback *c) {
-    ferry__future_unref(c->future);
-    atomic_fetch_sub(&c->loop->callbacks, 1);
-    ferry__loop_unref(c->loop);
-    ferry__record_put(c, sizeof *c);
-}
-
-static void callback_run(ferry_loop *loop, struct ferry__item *item) {
-    struct callback *c = ferry__container(item, struct callback, item);
-    c->fn(c->future, ferry_result(c->future), c->arg);
-    ferry__loop_ref(loop);
-    callback_free(c);
-    ferry__loop_ended(loop);
-    ferry__loop_unref(loop);
-}
-
-static void callback_drop(struct ferry__item *item) {
-    struct callback *c = ferry__container(item, struct callback, item);
-    ferry__log(FERRY_LOG_WARNING, "the callback for '%s' was dropped: its loop was closed",
-               c->future->name);
-    callback_free(c);
-}
-
-static void callback_due(struct ferry__link *link, ferry_future *f) {
-    struct callback *c = ferry__container(link, struct callback, link);
-    (void)f;
-    /* The loop may call it, and end, before the send is over. */
-    ferry_loop *loop = c->loop;
-    ferry__loop_ref(loop);
-    if (!ferry__loop_send(loop, &c->item))
-        callback_drop(&c->item);
-    ferry__loop_unref(loop);
-}
-
-static void callback_notify(struct ferry__link *link, ferry_future *f, struct ferry__wakes *wakes) {
-    (void)f;
-    ferry__wakes_later(wakes, link);
-}
-
-/* On the loop's own thread, for a job that is the affair of that loop alone, and has no callback
- * yet: it needs no record. The job holds the loop until it was called, and a shutdown runs on
- * this thread. */
-static inline bool then_at_home(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) {
-    if (f->home != loop || !ferry__loop_here(loop))
-        return false;
-    struct ferry__job *job = (struct ferry__job *)f;
-    uint8_t state = atomic_load_explicit(&f->state, memory_order_relaxed);
-    if (state & FERRY__CALLS)
-        return false;
-    job->then = fn;
-    job->then_arg = arg;
-    if (!say_at_home(f, FERRY__AT_HOME | FERRY__CALLS, FERRY__DONE | FERRY__ABROAD))
-        return false;
-    ferry__loop_callback_here(loop, 1);
-    if (!loop->kept && !loop->turning)
-        ferry__loop_expect(loop);
-    return true;
-}
-
-int ferry_then(ferry_future *f, ferry_loop *loop, ferry_callback fn, void *arg) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    if (!f)
-        return (int)ferry__error_say(ctx, -ENOMEM, &say_null);
-    if (!loop)
-        loop = ferry__loop_of(ctx);
-    if (!loop || !fn)
-        return (int)ferry_fail(-EINVAL,
-                               loop ? "ferry_then() without a function"
-                                    : "ferry_then() without a loop: there is no current one here");
-    if (ferry__loop_forked(loop))
-        return (int)ferry__error_say(ctx, FERRY_EFORKED, &ferry__say_parents_loop);
-    if (atomic_load(&loop->state) >= FERRY__LOOP_LAST)
-        return (int)ferry__error_say(ctx, FERRY_ECLOSED, &say_down);
-    if (then_at_home(f, loop, fn, arg))
-        return 0;
-    struct callback *c = ferry__record_get(sizeof *c);
-    if (!c)
-        return (int)ferry__error_say(ctx, -ENOMEM, NULL);
-    /* A shutdown says first that it takes no more and looks at `entering` then: what isn't
-     * refused is called. */
-    atomic_fetch_add(&loop->entering, 1);
-    FERRY__POINT(then_entering);
-    if (atomic_load(&loop->state) >= FERRY__LOOP_LAST) {
-        atomic_fetch_sub(&loop->entering, 1);
-        ferry__record_put(c, sizeof *c);
-        return (int)ferry__error_say(ctx, FERRY_ECLOSED, &say_down);
-    }
-    *c = (struct callback){.link = {.notify = callback_notify, .after = callback_due},
-                           .item = {.run = callback_run, .drop = callback_drop},
-                           .future = ferry_ref(f),
-                           .loop = loop,
-                           .fn = fn,
-                           .arg = arg};
-    ferry__loop_ref(loop);
-    ferry__loop_ref(loop); /* this call's: once the callback was called, the loop may end before it is over */
-    atomic_fetch_add(&loop->callbacks, 1);
-    ferry__loop_expect(loop);
-    list_here(f);
-    if (!add_link(f, &c->link, true))
-        callback_due(&c->link, f);
-    atomic_fetch_sub(&loop->entering, 1);
-    ferry__loop_unref(loop);
-    return 0;
 }

@@ -282,8 +282,8 @@ void ferry__poke(struct ferry__ctx *ctx, int64_t now) {
     }
 }
 
-/* There may be something to see by now, or at some time. False: it has ended the wait. */
-static FERRY__NOINLINE bool look_before_parking(struct ferry__ctx *ctx, struct ferry__waiter *w) {
+/* There may be something to see by now, or at some time. */
+bool ferry__park_look(struct ferry__ctx *ctx, struct ferry__waiter *w) {
     struct ferry__task *task = ferry__container(ctx, struct ferry__task, ctx);
     ferry_loop *loop = ctx->loop;
     /* The loop's reading of the clock will do: when it lags, the timer does what this does. */
@@ -301,19 +301,7 @@ static FERRY__NOINLINE bool look_before_parking(struct ferry__ctx *ctx, struct f
     return true;
 }
 
-static inline void park_task(struct ferry__ctx *ctx, struct ferry__waiter *w) {
-    struct ferry__task *task = ferry__container(ctx, struct ferry__task, ctx);
-    ctx->since = ctx->loop->now;
-    if ((atomic_load_explicit(&ctx->asked, memory_order_acquire) ||
-         ferry__look_again_at(ctx) != FERRY__NEVER) &&
-        !look_before_parking(ctx, w))
-        return;
-    FERRY__POINT(park_task);
-    ferry__task_suspend(task);
-    ferry__heap_remove(&ctx->loop->timers, &task->timer);
-}
-
-static FERRY__NOINLINE void park_thread(struct ferry__ctx *ctx, struct ferry__waiter *w) {
+static void sleep_until_decided(struct ferry__ctx *ctx, struct ferry__waiter *w) {
     struct ferry__thread *t = ctx->thread;
     ferry__scope_listen(ctx);
     for (;;) {
@@ -335,7 +323,21 @@ static FERRY__NOINLINE void park_thread(struct ferry__ctx *ctx, struct ferry__wa
     }
 }
 
-static FERRY__NOINLINE int refused(struct ferry__ctx *ctx, int outcome) {
+static FERRY__NOINLINE int park_thread(struct ferry__waiter *w, struct ferry__ctx *ctx,
+                                       const char *what, int64_t deadline, unsigned flags) {
+    ctx->shielded = (flags & FERRY__SHIELDED) != 0;
+    ctx->wait_deadline = deadline;
+    ctx->waits_for = what;
+    ctx->parked = w;
+    sleep_until_decided(ctx, w);
+    ctx->parked = NULL;
+    ctx->waits_for = NULL;
+    FERRY__POINT(park_over);
+    int outcome = atomic_load_explicit(&w->outcome, memory_order_acquire);
+    return outcome == FERRY__GRANTED ? 0 : ferry__park_refused(ctx, outcome);
+}
+
+int ferry__park_refused(struct ferry__ctx *ctx, int outcome) {
     int code = outcome == FERRY__CANCELED ? -ECANCELED : -ETIMEDOUT;
     ferry__error_set(ctx, code, NULL);
     return code;
@@ -343,17 +345,7 @@ static FERRY__NOINLINE int refused(struct ferry__ctx *ctx, int outcome) {
 
 int ferry__park(struct ferry__waiter *w, const char *what, int64_t deadline, unsigned flags) {
     struct ferry__ctx *ctx = w->ctx;
-    ctx->shielded = (flags & FERRY__SHIELDED) != 0;
-    ctx->wait_deadline = deadline;
-    ctx->waits_for = what;
-    ctx->parked = w;
     if (ctx->kind == FERRY__TASK)
-        park_task(ctx, w);
-    else
-        park_thread(ctx, w);
-    ctx->parked = NULL;
-    ctx->waits_for = NULL;
-    FERRY__POINT(park_over);
-    int outcome = atomic_load_explicit(&w->outcome, memory_order_acquire);
-    return outcome == FERRY__GRANTED ? 0 : refused(ctx, outcome);
+        return ferry__park_task(w, ctx, what, deadline, flags);
+    return park_thread(w, ctx, what, deadline, flags);
 }

@@ -1,9 +1,9 @@
-/* A job's end, told at home: lib/future.c, lib/job.c.
+/* A job's end, told at home: lib/future.c, lib/then.c, lib/job.c.
  *
  *     here            stands for
- *     worker          ferry__future_decide(), decide(), ferry__job_finish_at_home(), and thread->client; or
+ *     worker          ferry__future_decide(), _decide_here(), ferry__job_finish_at_home(), and thread->client; or
  *                     ferry__future_complete(), ferry__job_send_home(), tell(): state, result, the list, telling, f->lock
- *     home            the loop's thread: ferry_then() with then_at_home(), observe_at_home(), say_at_home(), remove_waiter(),
+ *     home            the loop's thread: ferry_then() with then_at_home(), observe_at_home(), ferry__future_ask_home(), remove_waiter(),
  *                     ferry__future_tell_home(), call_at_home(), tell_rest(); its inbox: items of the job and of callbacks
  *     elsewhere       ferry_then() for that loop from another thread: add_link(), go_abroad(), is_telling(), callback_due()
  *     observer        a thread that waits for the job: add_link(), go_abroad(); being granted and woken is one step (future.pml)
@@ -255,7 +255,7 @@ proctype gives_up() {
 
 /* ---- The loop's thread */
 
-inline say_at_home(bits, refusing) {
+inline ask_home(bits, refusing) {
     touch();
 #ifdef HOME_STORED
     s = state;
@@ -285,7 +285,7 @@ inline then(c) {
     touch();
     said = false;
     if
-    :: !(state & CALLS) -> say_at_home(AT_HOME | CALLS, DONE | ABROAD)
+    :: !(state & CALLS) -> ask_home(AT_HOME | CALLS, DONE | ABROAD)
     :: else
     fi;
     if
@@ -387,7 +387,7 @@ proctype home() {
         :: state & DONE -> assert(result); unref(1); awaited = true
         :: !(state & DONE) && !(state & ABROAD) ->
             listed = true;
-            say_at_home(AT_HOME, DONE);
+            ask_home(AT_HOME, DONE);
             waiting = said;
             if
             :: said -> said = false

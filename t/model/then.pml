@@ -1,7 +1,7 @@
-/* Callbacks of a handle: ferry_then() of lib/future.c, with the loop that they are called on.
+/* Callbacks of a handle: ferry_then() of lib/then.c and lib/future.c, with the loop that they are called on.
  *
  *     here            stands for
- *     adder           ferry_then(), add_link(): f->lock, done, telling, the links
+ *     adder           then_anywhere(), add_link(): f->lock, done, telling, the links
  *     completer       ferry__future_complete(), tell(): telling, the links whose `after` is to be called
  *     due             callback_due(): the item goes into the loop's inbox, and ring() touches the loop after that
  *     loop            callback_run(), callback_free(): loop->callbacks, loop->refs; ferry_loop_free(), ferry__loop_unref()
