@@ -174,8 +174,8 @@ static inline bool ferry__region_cancelled(struct ferry__ctx *ctx) {
 }
 /* Makes a context look at itself after a request. Any thread. */
 void ferry__ctx_kick(struct ferry__ctx *ctx);
-/* A reference to the flag of the current region, for a job started here. NULL: out of memory.
- * Owner side. */
+/* The flag of the current region, for a job started here: it belongs to the region, as
+ * ctx->top->cell. NULL: out of memory. Owner side. */
 struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx);
 struct ferry__cell *ferry__cell_ref(struct ferry__cell *cell); /* NULL too */
 void ferry__cell_unref(struct ferry__cell *cell);
@@ -413,6 +413,8 @@ static inline void ferry__future_again(ferry_future *f, ferry_loop *home,
     f->member = member;
     f->generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
 }
+/* Names it: the name is copied, a lack of memory costs it. */
+void ferry__future_name(ferry_future *f, const char *name);
 void ferry__future_unref(ferry_future *f);
 /* promise.c, shield.c: the same calls as for any handle, and the end of the record. */
 int ferry__promise_cancel(ferry_future *f);

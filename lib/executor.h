@@ -258,6 +258,20 @@ struct ferry__job *ferry__job_heir(ferry_executor *executor, ferry_fn fn, void *
 /* Hands a new job over; it ends at once when the executor doesn't take it. May suspend or block,
  * as ferry_submit(). */
 void ferry__job_submit(struct ferry__job *job);
+/* What is the same in all plain jobs, and in the records that are kept for the next one. */
+static inline void ferry__job_blank(struct ferry__job *job) {
+    job->future.name = "job";
+    job->future.named = false;
+    job->future.plain = true;
+    job->values = NULL;
+    job->optioned = job->abandoned = false;
+    job->hook_lock = 0;
+    job->thread = NULL;
+    job->helping = NULL;
+    job->patience = NULL;
+    job->hook_busy = 0;
+    job->token = NULL;
+}
 
 /* job.c */
 struct ferry__job_end {

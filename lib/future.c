@@ -59,7 +59,7 @@ static struct ferry__detail say_forked =
 static struct ferry__detail say_other =
     FERRY__STATIC_DETAIL("somebody else cancelled what was awaited");
 
-static FERRY__NOINLINE void set_name(ferry_future *f, const char *name) {
+FERRY__NOINLINE void ferry__future_name(ferry_future *f, const char *name) {
     char *copy = ferry__record_get(FERRY__NAME_MAX);
     if (!copy)
         return; /* it is for people only */
@@ -78,7 +78,7 @@ void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name
     f->generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
     f->name = otherwise;
     if (name)
-        set_name(f, name);
+        ferry__future_name(f, name);
     ferry__debug_made(f);
 }
 

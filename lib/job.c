@@ -31,8 +31,9 @@
  * counted: the home loop counts it as its own from the submit until it has ended or was
  * abandoned, whichever comes first.
  *
- * Plain jobs have neither options nor inherited values. When one ends where it came from, its
- * record stays as it is, for the next (submit.c), once it has given its references back. */
+ * Plain jobs have neither options nor inherited values. When a job ends where it came from, its
+ * record stays for the next (submit.c), as that of a plain one, once it has given its references
+ * back. */
 #include "config.h"
 
 #include <errno.h>
@@ -70,17 +71,28 @@ static void uncount(struct ferry__job *job) {
         ferry__loop_expect(job->home);
 }
 
+static inline void keep(struct ferry__job *job, struct ferry__cache *cache) {
+    /* Those that debug.c has seen aren't among them: it is to see each one made. */
+    if (cache->n_jobs < cache->most_jobs && !job->future.origin)
+        cache->jobs[cache->n_jobs++] = job;
+    else
+        ferry__record_put(job, sizeof *job);
+}
+
 static void job_free(struct ferry__job *job) {
     if (ferry__job_options(job)->arg_free)
         ferry__job_options(job)->arg_free(job->arg);
+    struct ferry__thread *thread = ferry__thread_known();
     ferry_loop *home = job->home;
-    ferry__record_put(job, sizeof *job);
-    if (!home)
-        return;
-    if (ferry__loop_here(home))
+    if (home && ferry__loop_is_on(home, thread)) {
+        ferry__job_blank(job);
+        keep(job, &thread->cache);
         ferry__loop_unref_here(home);
-    else
-        ferry__loop_unref(home);
+    } else {
+        ferry__record_put(job, sizeof *job);
+        if (home)
+            ferry__loop_unref(home);
+    }
 }
 
 static void free_on_loop(ferry_loop *loop, struct ferry__item *item) {
@@ -90,14 +102,6 @@ static void free_on_loop(ferry_loop *loop, struct ferry__item *item) {
 
 static void free_anywhere(struct ferry__item *item) {
     job_free(job_of(item));
-}
-
-static inline void keep(struct ferry__job *job, struct ferry__cache *cache) {
-    /* Those that debug.c has seen aren't among them: it is to see each one made. */
-    if (cache->n_jobs < cache->most_jobs && !job->future.origin)
-        cache->jobs[cache->n_jobs++] = job;
-    else
-        ferry__record_put(job, sizeof *job);
 }
 
 static inline void give_back(struct ferry__job *job, bool here) {

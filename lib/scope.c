@@ -231,7 +231,6 @@ struct ferry__cell *ferry__scope_cell(struct ferry__ctx *ctx) {
             set_flag(cell);
         inner = cell;
     }
-    ferry__cell_ref_here(ctx->top->cell);
     return ctx->top->cell;
 }
 

@@ -8,12 +8,12 @@
  * A job inherits from where it is made: the flag of the region, so that it can be told to stop with
  * it; the values; the earliest deadline; the loop, which is its home.
  *
- * Most jobs are plain: they have no options, and are made by a task or callback of a loop, where no
- * values are set, no deadline stands around and nobody has asked to stop. All that is seen by one
- * look at the context. Their references come out of what the loop and the cell have in reserve, and
- * their records from the thread's own, where those of plain jobs that ended at home are kept as
- * they are (job.c): what is the same for all plain jobs is in there already. A record that is kept
- * holds no references; where other records aren't kept (cache.c), these aren't either. */
+ * Most jobs are made in calm: by a task or callback of a loop, where no values are set, no deadline
+ * stands around and nobody has asked to stop. All that is seen by one look at the context. Their
+ * references come out of what the loop and the cell have in reserve, and their records from the
+ * thread's own, where those of jobs that ended at home are kept (job.c): what is the same for all
+ * plain jobs, those without options, is in there already. A record that is kept holds no
+ * references; where other records aren't kept (cache.c), these aren't either. */
 #include "config.h"
 
 #include <errno.h>
@@ -38,6 +38,7 @@ bool ferry__heritage_take(struct ferry__heritage *heritage, struct ferry__ctx *c
         cell = ferry__scope_cell(ctx);
         if (!cell)
             return false;
+        ferry__cell_ref_here(cell);
     }
     ferry_loop *home = ferry__loop_of(ctx);
     *heritage = (struct ferry__heritage){.cell = cell,
@@ -59,11 +60,11 @@ void ferry__heritage_drop(struct ferry__heritage *heritage) {
         ferry__loop_unref(heritage->home);
 }
 
-/* What a plain job inherits, without references; false: a job that is made here wouldn't be one, or
- * has to be looked at more closely. The flags are looked at after the count of cancels was read:
+/* What a job inherits that is made in calm, without references; false: here isn't such a place, or
+ * it has to be looked at more closely. The flags are looked at after the count of cancels was read:
  * whoever cancels sets the flag, counts, and gives the hint that is `asked` last. */
-static inline bool is_plain_here(struct ferry__ctx *ctx, struct ferry__heritage *heritage,
-                                 uint32_t *calm) {
+static inline bool is_calm_here(struct ferry__ctx *ctx, struct ferry__heritage *heritage,
+                                uint32_t *calm) {
     *calm = atomic_load(&ferry__scope_cancels);
     heritage->home = ferry__loop_of(ctx);
     heritage->cell = NULL;
@@ -73,35 +74,35 @@ static inline bool is_plain_here(struct ferry__ctx *ctx, struct ferry__heritage 
         return false;
     if (!may_be_told(ctx))
         return true;
-    heritage->cell = ctx->top->cell;
+    heritage->cell = ctx->top->cell ? ctx->top->cell : ferry__scope_cell(ctx);
     return heritage->cell && !ferry__cell_cancelled(heritage->cell);
 }
 
 /* ---- Making one ------------------------------------------------------------------------------ */
 
 /* A record with what is the same for all plain jobs. NULL: out of memory. */
-static FERRY__NOINLINE struct ferry__job *fresh(const char *name) {
+static FERRY__NOINLINE struct ferry__job *fresh(void) {
     struct ferry__job *job = ferry__record_get(sizeof *job);
     if (!job)
         return NULL;
-    ferry__future_init(&job->future, FERRY__IS_JOB, name, "job");
-    job->future.plain = true;
+    ferry__future_init(&job->future, FERRY__IS_JOB, NULL, NULL);
     job->work.strand = NULL;
-    job->values = NULL;
-    job->optioned = job->abandoned = false;
-    job->hook_lock = 0;
-    job->thread = NULL;
-    job->helping = NULL;
-    job->patience = NULL;
-    job->hook_busy = 0;
-    job->token = NULL;
+    ferry__job_blank(job);
     return job;
 }
 
 /* One that is kept, or a new one. */
-static inline struct ferry__job *plain_record(struct ferry__thread *thread) {
+static inline struct ferry__job *blank(struct ferry__thread *thread) {
     struct ferry__cache *cache = &thread->cache;
-    return cache->n_jobs > 0 ? cache->jobs[--cache->n_jobs] : fresh(NULL);
+    return cache->n_jobs > 0 ? cache->jobs[--cache->n_jobs] : fresh();
+}
+
+static FERRY__NOINLINE void set_options(struct ferry__job *job, const ferry_job_options *options) {
+    job->future.plain = false;
+    job->optioned = true;
+    job->options = *options;
+    if (options->name)
+        ferry__future_name(&job->future, options->name);
 }
 
 /* What differs from one to the next. It takes the references of the heritage over. */
@@ -123,12 +124,13 @@ static inline void fill(struct ferry__job *job, ferry_executor *executor, ferry_
     job->hooked = false;
 }
 
-/* NULL: out of memory. On the thread of `home`, which is the calling one. */
-static inline struct ferry__job *new_plain(ferry_executor *executor, ferry_fn fn, void *arg,
-                                           struct ferry__member *member,
-                                           const struct ferry__heritage *heritage, uint32_t calm,
-                                           struct ferry__thread *thread) {
-    struct ferry__job *job = plain_record(thread);
+/* In calm. NULL: out of memory. */
+static inline struct ferry__job *new_calm(ferry_executor *executor, ferry_fn fn, void *arg,
+                                          const ferry_job_options *options,
+                                          struct ferry__member *member,
+                                          const struct ferry__heritage *heritage, uint32_t calm,
+                                          struct ferry__thread *thread) {
+    struct ferry__job *job = blank(thread);
     if (!job)
         return NULL;
     if (heritage->cell)
@@ -137,6 +139,8 @@ static inline struct ferry__job *new_plain(ferry_executor *executor, ferry_fn fn
     ferry__executor_ref_here(executor, heritage->home);
     ferry__loop_count_here(heritage->home, 1);
     fill(job, executor, fn, arg, member, heritage->home, heritage->cell, FERRY__NEVER, calm, true);
+    if (options)
+        set_options(job, options);
     return job;
 }
 
@@ -146,9 +150,7 @@ static struct ferry__job *new_job(ferry_executor *executor, ferry_fn fn, void *a
                                   const ferry_job_options *options,
                                   const struct ferry__heritage *heritage, bool here,
                                   struct ferry__member *member) {
-    bool plain = !options && !heritage->values;
-    struct ferry__job *job =
-        plain && here ? plain_record(ferry__thread_known()) : fresh(options ? options->name : NULL);
+    struct ferry__job *job = here ? blank(ferry__thread_known()) : fresh();
     if (!job)
         return NULL;
     if (here)
@@ -159,11 +161,12 @@ static struct ferry__job *new_job(ferry_executor *executor, ferry_fn fn, void *a
     uint32_t calm = atomic_load(&ferry__scope_cancels) - 1;
     fill(job, executor, fn, arg, member, heritage->home, heritage->cell, heritage->deadline, calm,
          false);
-    job->values = heritage->values;
-    job->optioned = options != NULL;
-    job->future.plain = plain;
+    if (heritage->values) {
+        job->values = heritage->values;
+        job->future.plain = false;
+    }
     if (options)
-        job->options = *options;
+        set_options(job, options);
     return job;
 }
 
@@ -234,8 +237,8 @@ void ferry__executor_owed(ferry_loop *loop) {
 }
 
 /* Leaves a job that certainly has a place at the pool's door. */
-static inline bool leave_at_door(ferry_executor *pool, struct ferry__job *job,
-                                 const struct ferry__thread *thread) {
+static inline __attribute__((always_inline)) bool
+leave_at_door(ferry_executor *pool, struct ferry__job *job, const struct ferry__thread *thread) {
     ferry__lock(&pool->in_lock);
     bool room = !pool->closed && !pool->wait_first;
     if (room && pool->entered - pool->left_seen >= pool->queue_max) {
@@ -315,8 +318,8 @@ static FERRY__NOINLINE void submit_slowly(ferry_executor *executor, struct ferry
         submit_locked(executor, job, thread->current);
 }
 
-static inline void submit(ferry_executor *executor, struct ferry__job *job,
-                          struct ferry__thread *thread) {
+static inline __attribute__((always_inline)) void
+submit(ferry_executor *executor, struct ferry__job *job, struct ferry__thread *thread) {
     if (executor->kind != FERRY__POOL || !leave_at_door(executor, job, thread))
         submit_slowly(executor, job, thread);
 }
@@ -338,7 +341,7 @@ void ferry__job_submit(struct ferry__job *job) {
 
 /* ---- Submitting ------------------------------------------------------------------------------ */
 
-/* As for a plain one: the flags are looked at after the count of cancels was read. */
+/* As in calm: the flags are looked at after the count of cancels was read. */
 static bool may_be_cancelled(const struct ferry__ctx *ctx, const struct ferry__job *job) {
     return atomic_load_explicit(&ctx->asked, memory_order_acquire) ||
            ctx->next_deadline != FERRY__NEVER || ferry__cell_cancelled(job->inherited);
@@ -367,18 +370,18 @@ static FERRY__NOINLINE ferry_future *submit_any(ferry_executor *executor, ferry_
     return &job->future;
 }
 
-static inline ferry_future *submit_new(ferry_executor *executor, ferry_fn fn, void *arg,
-                                       const ferry_job_options *options,
-                                       struct ferry__member *member) {
+static FERRY__NOINLINE ferry_future *submit_new(ferry_executor *executor, ferry_fn fn, void *arg,
+                                                const ferry_job_options *options,
+                                                struct ferry__member *member) {
     struct ferry__thread *thread = ferry__thread_self();
     if (!thread || (!executor && !(executor = ferry_executor_default())))
         return NULL;
     ferry__executor_check_fork(executor);
     struct ferry__heritage heritage;
     uint32_t calm;
-    if (options || !fn || !is_plain_here(thread->current, &heritage, &calm))
+    if (!fn || (options && options->limiter) || !is_calm_here(thread->current, &heritage, &calm))
         return submit_any(executor, fn, arg, options, member, thread->current);
-    struct ferry__job *job = new_plain(executor, fn, arg, member, &heritage, calm, thread);
+    struct ferry__job *job = new_calm(executor, fn, arg, options, member, &heritage, calm, thread);
     if (!job)
         return NULL;
     submit(executor, job, thread);

@@ -1,5 +1,5 @@
-/* Plain jobs: the record of one that has ended at home is the next one's, and nothing of the first
- * is left in it but what is the same for all of them. It holds on to nothing. */
+/* The record of a job that has ended at home is the next one's, and nothing of the first is left in
+ * it but what is the same for all plain jobs. It holds on to nothing. */
 #include "config.h"
 
 #include <errno.h>
@@ -198,15 +198,80 @@ TASK_TEST(after_one_that_others_waited_for) {
 
 /* ---- Who else gets one ----------------------------------------------------------------------- */
 
+static int delivered, freed; /* here, where the job was submitted */
+
+static void deliver(void *arg, int64_t result) {
+    CHECK_INT(result, return_arg(arg));
+    delivered++;
+}
+
+static void count_free(void *arg) {
+    CHECK(arg != NULL);
+    freed++;
+}
+
 TASK_TEST(options_are_for_one_job) {
     ferry_future *first = ended();
-    ferry_future *named =
-        ferry_submit_with(pool, return_arg, as_arg(2), &(ferry_job_options){.name = "named"});
-    CHECK(named != first);
-    CHECK_STR(ferry_future_name(named), "named");
-    CHECK_INT(result_of(named), 2);
+    delivered = freed = 0;
+    for (int i = 1; i <= 3; i++) {
+        ferry_future *named = ferry_submit_with(
+            pool, return_arg, as_arg(2),
+            &(ferry_job_options){.name = "named", .deliver = deliver, .arg_free = count_free});
+        CHECK(named == first);
+        CHECK_STR(ferry_future_name(named), "named");
+        CHECK_INT(result_of(named), 2);
+        CHECK_INT(delivered, i);
+        CHECK_INT(freed, i);
+        is_as_new(first);
+        CHECK_INT(delivered, i);
+        CHECK_INT(freed, i);
+    }
+    return 0;
+}
+
+static void open_gate(void *arg) {
+    gate_open(arg);
+}
+
+TASK_TEST(after_one_that_was_interrupted) {
+    gate g = GATE_INIT;
+    ferry_future *first =
+        ferry_submit_with(pool, pass_gate, &g, &(ferry_job_options){.interrupt = open_gate});
+    gate_wait_arrivals(&g, 1);
+    CHECK_INT(ferry_cancel(first), FERRY_CANCEL_ASKED);
+    CHECK_INT(result_of(first), 7);
+    gate_destroy(&g);
     CHECK_INT(kept(), 1);
     is_as_new(first);
+    return 0;
+}
+
+TASK_TEST(after_one_that_was_given_up) {
+    gate g = GATE_INIT;
+    ferry_future *first =
+        ferry_submit_with(pool, pass_gate, &g, &(ferry_job_options){.policy = FERRY_JOB_ABANDON});
+    gate_wait_arrivals(&g, 1);
+    CHECK_INT(ferry_cancel(first), FERRY_CANCEL_ASKED);
+    CHECK(ferry_done(first));
+    gate_open(&g);
+    CHECK_INT(result_of(first), FERRY_EJOBCANCELED);
+    gate_destroy(&g);
+    CHECK_INT(kept(), 1);
+    is_as_new(first);
+    return 0;
+}
+
+TASK_TEST(after_one_with_a_token) {
+    ferry_limiter *limiter;
+    CHECK_INT(ferry_limiter_new(&limiter, NULL), 0);
+    ferry_future *first = ended();
+    for (int i = 0; i < 3; i++) {
+        CHECK(ferry_submit_with(pool, return_arg, as_arg(i),
+                                &(ferry_job_options){.limiter = limiter, .key = "one"}) == first);
+        CHECK_INT(result_of(first), i);
+        is_as_new(first);
+    }
+    CHECK_INT(ferry_limiter_free(limiter), 0);
     return 0;
 }
 
@@ -506,6 +571,9 @@ int main(void) {
         KEEPING("after one that never ran", after_one_that_never_ran),
         KEEPING("after a member of a group", after_a_member_of_a_group),
         KEEPING("after one that others waited for", after_one_that_others_waited_for),
+        KEEPING("after one that was interrupted", after_one_that_was_interrupted),
+        KEEPING("after one that was given up", after_one_that_was_given_up),
+        KEEPING("after one with a token", after_one_with_a_token),
         KEEPING("options are for one job", options_are_for_one_job),
         KEEPING("values come with the job that is made under them",
                 values_come_with_the_job_that_is_made_under_them),

@@ -1,5 +1,5 @@
 /* A job inherits the flag of the scope that it is started in, and needn't look at it as long as no flag was set anywhere:
- * lib/scope.c, the submit of lib/executor.c and ferry__job_run() of lib/job.c.
+ * lib/scope.c, lib/submit.c and ferry__job_run() of lib/job.c.
  *
  *     here            stands for
  *     canceller       ferry_scope_cancel(), ferry__scope_request(), set_flag(), ferry__ctx_kick(): scope->request, scope->cell,

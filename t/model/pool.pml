@@ -1,4 +1,4 @@
-/* A pool of threads: lib/threads.c, lib/idle.c and the door of lib/executor.c.
+/* A pool of threads: lib/threads.c, lib/idle.c and the door of lib/executor.c and submit.c.
  *
  *     here            stands for
  *     submit          leave_at_door(), submit(): executor->in_first and the door's line, wanted, wait_first
