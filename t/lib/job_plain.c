@@ -140,6 +140,30 @@ TASK_TEST(after_one_that_was_told_to_stop) {
     return 0;
 }
 
+static int64_t sleeps(void *arg) {
+    gate_wait(arg);
+    return ferry_sleep(FERRY_FOREVER);
+}
+
+/* Each of them is told in its sleep. */
+TASK_TEST(after_one_that_was_told_in_its_sleep) {
+    ferry_future *first = ended();
+    gate g = GATE_INIT;
+    gate_open(&g);
+    for (int i = 0; i < 3; i++) {
+        ferry_future *job = ferry_submit(pool, sleeps, &g);
+        CHECK(job == first);
+        gate_wait_arrivals(&g, (unsigned)i + 1);
+        while (!atomic_load(&((struct ferry__job *)job)->runner))
+            sched_yield();
+        CHECK_INT(ferry_cancel(job), FERRY_CANCEL_ASKED);
+        CHECK_INT(result_of(job), FERRY_EJOBCANCELED);
+    }
+    gate_destroy(&g);
+    is_as_new(first);
+    return 0;
+}
+
 TASK_TEST(after_one_that_never_ran) {
     gate g = GATE_INIT;
     ferry_future *blocker = ferry_submit(pool, pass_gate, &g);
@@ -568,6 +592,7 @@ int main(void) {
         KEEPING("after one that was waited for", after_one_that_was_waited_for),
         KEEPING("after one that failed", after_one_that_failed),
         KEEPING("after one that was told to stop", after_one_that_was_told_to_stop),
+        KEEPING("after one that was told in its sleep", after_one_that_was_told_in_its_sleep),
         KEEPING("after one that never ran", after_one_that_never_ran),
         KEEPING("after a member of a group", after_a_member_of_a_group),
         KEEPING("after one that others waited for", after_one_that_others_waited_for),
