@@ -161,6 +161,28 @@ TASK_TEST(a_callback_behind_those_elsewhere) {
     return 0;
 }
 
+/* It is done, and not on its way home yet. */
+TASK_TEST(callbacks_behind_the_first) {
+    struct scene s;
+    struct one ones[3];
+    begin(&s);
+    for (int i = 0; i < 3; i++)
+        ones[i] = (struct one){&s, i};
+    add(&ones[0]);
+    point_stop_thread(&s.stop, "job_done", s.worker);
+    until_done(&s);
+    point_wait(&s.stop);
+    add_elsewhere(&ones[1]);
+    add(&ones[2]);
+    ferry_sleep(1);
+    CHECK_INT(s.n_calls, 0);
+    point_go(&s.stop);
+    all_called(&s, 3);
+    CHECK_INT(ferry_await(s.job), 7);
+    end(&s);
+    return 0;
+}
+
 /* ---- Tasks ----------------------------------------------------------------------------------- */
 
 static int64_t waits(void *arg) {
@@ -209,6 +231,37 @@ TASK_TEST(tasks_and_a_thread) {
         end(&s);
         CHECK_INT(atomic_load(&s.job->refs), 1);
         CHECK_INT(ferry_await(s.job), 7);
+    }
+    return 0;
+}
+
+static int64_t cancels(void *task) {
+    CHECK_INT(ferry_cancel(task), FERRY_CANCEL_ASKED);
+    return 0;
+}
+
+/* One of two is cancelled by what the loop finds just ahead of the job that comes home. */
+TASK_TEST(cancelled_just_before) {
+    for (int who = 0; who < 2; who++) {
+        struct scene s;
+        struct one ones[2] = {{&s, 0}, {&s, 2}};
+        ferry_future *tasks[2];
+        begin(&s);
+        for (int i = 0; i < 2; i++) {
+            tasks[i] = ferry_spawn(waits, &ones[i]);
+            until_parked(tasks[i]);
+        }
+        CHECK_INT(ferry_post(s.loop, cancels, tasks[who]), 0);
+        point_stop_thread(&s.stop, "inbox_pushed", s.worker);
+        until_done(&s);
+        point_wait(&s.stop);
+        point_go(&s.stop);
+        CHECK_INT(ferry_await(tasks[who]), FERRY_EJOBCANCELED);
+        CHECK_INT(ferry_await(tasks[1 - who]), 0);
+        CHECK_INT(s.n_tasks, 1);
+        CHECK_INT(s.tasks[0], ones[1 - who].number);
+        CHECK_INT(ferry_await(s.job), 7);
+        end(&s);
     }
     return 0;
 }
@@ -432,8 +485,11 @@ int main(void) {
              callbacks_in_order),
         CASE("FUT-04 a callback doesn't overtake those that came from elsewhere",
              a_callback_behind_those_elsewhere),
+        CASE("FUT-04 a callback doesn't overtake the first one, which is about to come home",
+             callbacks_behind_the_first),
         CASE("FUT-04 tasks at home and a thread are all told, the tasks in order",
              tasks_and_a_thread),
+        CASE("CAN-07 a task is cancelled just before the job comes home", cancelled_just_before),
         CASE("FUT-04 a loop isn't woken for those who wait no longer", nobody_waits_any_more),
         CASE("FUT-04 whoever comes while the end is decided is told",
              whoever_comes_while_it_is_decided),
