@@ -3,7 +3,6 @@
 
 #include "child.h"
 #include "pool.h"
-#include "storm.h"
 
 /* ---- Lending --------------------------------------------------------------------------------- */
 
@@ -595,51 +594,6 @@ static void after_a_fork(void **state) {
     end_of(pool, &w);
 }
 
-/* ---- All at once ----------------------------------------------------------------------------- */
-
-struct weather {
-    struct works works;
-    ferry_pool *pool;
-    atomic_int held;
-};
-
-enum { FEW = 3 };
-
-static void round_of_the_storm(void *arg, int who, unsigned *seed) {
-    struct weather *s = arg;
-    void *thing = NULL;
-    (void)who;
-    int64_t rc = ferry_pool_acquire_for(s->pool, &thing, rand_r(seed) % 4 == 0 ? 0 : LONG);
-    if (rc < 0) {
-        CHECK(rc == -ECANCELED || rc == -ETIMEDOUT || rc == -ECONNREFUSED);
-        return;
-    }
-    CHECK_INT(atomic_fetch_add(&((struct thing *)thing)->held, 1), 0);
-    CHECK(atomic_fetch_add(&s->held, 1) < FEW);
-    if (rand_r(seed) % 2)
-        ferry_yield();
-    s->works.fail = rand_r(seed) % 8 == 0 ? -ECONNREFUSED : 0;
-    s->works.unfit = rand_r(seed) % 8 == 0 ? -EPIPE : 0;
-    atomic_fetch_sub(&s->held, 1);
-    atomic_fetch_sub(&((struct thing *)thing)->held, 1);
-    CHECK_INT(rand_r(seed) % 8 ? ferry_pool_release(s->pool, thing)
-                               : ferry_pool_discard(s->pool, thing),
-              0);
-}
-
-static void storm(void **state) {
-    (void)state;
-    struct weather s = {0};
-    s.pool = open_pool(&s.works, FEW,
-                       (ferry_pool_options){.check = look, .check_after_ms = -1, .idle_ms = 1});
-    storm_run(4, 2, 8, support_slow() ? 60 : 600, round_of_the_storm, &s);
-    assert_int_equal(pool_stats(s.pool).lent, 0);
-    assert_int_equal(pool_stats(s.pool).waiting, 0);
-    assert_int_equal(pool_stats(s.pool).preparing, 0);
-    assert_null(s.pool->first);
-    end_of(s.pool, &s.works);
-}
-
 int main(void) {
     static const struct CMUnitTest tests[] = {
         /* First: the child has no records of other threads then that a leak checker would find. */
@@ -670,7 +624,6 @@ int main(void) {
         CASE("the first ones are made with the pool", filled),
         CASE("the first ones are unmade when one of them fails", half_filled),
         CASE("nothing blocks a loop's own thread", nothing_blocks_the_loop),
-        CASE("LIM-06 tasks and threads, cancelled at any moment, lose nothing", storm),
     };
     return SUPPORT_RUN(tests);
 }
