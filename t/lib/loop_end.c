@@ -408,6 +408,84 @@ static void by_a_signal_event_of_the_program(void **state) {
     event_base_free(base);
 }
 
+/* ---- The background ----------------------------------------------------------------------- */
+
+/* Another thread hands a task or a job to the background, and stands at a point meanwhile. */
+struct giver {
+    ferry_loop *loop;
+    bool job;
+    atomic_int ended;
+    int rc;
+    struct point_stop stop;
+    pthread_t thread;
+};
+
+static int64_t ends_in_the_background(void *arg) {
+    atomic_fetch_add(&((struct giver *)arg)->ended, 1);
+    return 0;
+}
+
+static void *gives(void *arg) {
+    struct giver *g = arg;
+    g->rc = g->job
+                ? ferry_background_submit_with(g->loop, NULL, ends_in_the_background, g, NULL)
+                : ferry_background_spawn_with(g->loop, ends_in_the_background, g, NULL);
+    return NULL;
+}
+
+static void begin_giving(struct giver *g, bool job, const char *point) {
+    *g = (struct giver){.loop = ferry_loop_new(), .job = job, .rc = 1};
+    CHECK_INT(ferry_loop_run(g->loop, nothing, NULL), 0);
+    point_stop(&g->stop, point);
+    g->thread = start_thread(gives, g);
+    point_wait(&g->stop);
+    CHECK_INT(ferry_background_count(g->loop), 1);
+}
+
+/* It has a place, and the loop goes down before it has the task: the place is given back. */
+static void the_background_is_closed_meanwhile(void **state) {
+    (void)state;
+    for (int job = 0; job < 2; job++) {
+        struct giver g;
+        begin_giving(&g, job, "loop_entering");
+        struct asked asked = {.loop = g.loop, .grace_ms = FERRY_FOREVER, .rc = 1};
+        pthread_t other = start_thread(shuts_down, &asked);
+        while (state_of(g.loop) < FERRY__LOOP_LAST)
+            sched_yield();
+        assert_int_not_equal(state_of(g.loop), FERRY__LOOP_DOWN);
+        point_go(&g.stop);
+        pthread_join(other, NULL);
+        assert_int_equal(asked.rc, 0);
+        pthread_join(g.thread, NULL);
+        assert_int_equal(g.rc, FERRY_ECLOSED);
+        assert_int_equal(atomic_load(&g.ended), 0);
+        assert_int_equal(ferry_background_count(g.loop), 0);
+        assert_int_equal(ferry_loop_free(g.loop), 0);
+    }
+}
+
+static int64_t until_the_background_is_empty(void *arg) {
+    (void)arg;
+    while (ferry_background_count(NULL) > 0)
+        ferry_yield();
+    return 0;
+}
+
+/* It has ended, and nothing is left of it, before whoever handed it in is out. */
+static void ended_before_it_was_given(void **state) {
+    (void)state;
+    for (int job = 0; job < 2; job++) {
+        struct giver g;
+        begin_giving(&g, job, "loop_accepted");
+        assert_int_equal(ferry_loop_run(g.loop, until_the_background_is_empty, NULL), 0);
+        assert_int_equal(atomic_load(&g.ended), 1);
+        point_go(&g.stop);
+        pthread_join(g.thread, NULL);
+        assert_int_equal(g.rc, 0);
+        assert_int_equal(ferry_loop_free(g.loop), 0);
+    }
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a callback for a handle that has ended, when the loop is about to be down",
@@ -426,6 +504,10 @@ int main(void) {
         CASE("the first task of a run shuts its loop down and goes on", the_first_task_goes_on),
         CASE("shut down by a task that waits for a signal", by_a_task_that_waits_for_a_signal),
         CASE("shut down by a signal event of the program's", by_a_signal_event_of_the_program),
+        CASE("a loop goes down while another thread has a place in its background",
+             the_background_is_closed_meanwhile),
+        CASE("what was handed to the background has ended before that call is over",
+             ended_before_it_was_given),
     };
     return SUPPORT_RUN(tests);
 }
