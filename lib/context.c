@@ -19,18 +19,6 @@ _Static_assert(offsetof(ferry__context, scratch) == 16, "the assembly knows the 
 _Static_assert(offsetof(ferry__context, resume) == 24, "the assembly knows the offsets");
 _Static_assert(offsetof(ferry__context, fp_control) == 32, "the assembly knows the offsets");
 
-/* Where a context starts: calls frame(scratch), at the end of every backtrace. */
-void ferry__context_start(void);
-
-static void set_start(ferry__context *c, char *stack_lo, size_t size, void (*entry)(void *),
-                      void *arg) {
-    c->sp = (void *)((uintptr_t)(stack_lo + size) & ~(uintptr_t)15);
-    memcpy(&c->frame, &entry, sizeof entry);
-    c->scratch = arg;
-    void (*start)(void) = ferry__context_start;
-    memcpy(&c->resume, &start, sizeof start);
-}
-
 static void save_fp_control(ferry__context *c) {
 #ifdef __x86_64__
     uint32_t mxcsr;
@@ -54,8 +42,8 @@ static void start(unsigned high, unsigned low) {
     c->entry(c->arg);
 }
 
-static void set_start(ferry__context *c, char *stack_lo, size_t size, void (*entry)(void *),
-                      void *arg) {
+static void ferry__context_set_start(ferry__context *c, char *stack_lo, size_t size,
+                                     void (*entry)(void *), void *arg) {
     c->sp = stack_lo + size;
     c->entry = entry;
     c->arg = arg;
@@ -70,7 +58,7 @@ static void set_ucontext(ferry__context *c) {
                 (unsigned)(uintptr_t)c);
 }
 
-/* getcontext saves more than the control words, so what set_start left is put in again. */
+/* getcontext saves more than the control words, so what was set before is put in again. */
 static void save_fp_control(ferry__context *c) {
     getcontext(&c->ucontext);
     if (c->entry != NULL)
@@ -124,11 +112,11 @@ void ferry__context_adopt(ferry__context *c) {
 #endif
 }
 
-#ifdef HAVE_VALGRIND_VALGRIND_H
-static bool on_valgrind;
+bool ferry__on_valgrind;
 
+#ifdef HAVE_VALGRIND_VALGRIND_H
 __attribute__((constructor)) static void look_for_valgrind(void) {
-    on_valgrind = RUNNING_ON_VALGRIND != 0;
+    ferry__on_valgrind = RUNNING_ON_VALGRIND != 0;
 }
 #endif
 
@@ -149,10 +137,10 @@ static int begin(ferry__context *c, void *stack_lo, size_t size, void (*entry)(v
     c->fiber = __tsan_create_fiber(0);
 #endif
 #ifdef HAVE_VALGRIND_VALGRIND_H
-    if (on_valgrind)
+    if (ferry__on_valgrind)
         c->valgrind_id = (unsigned)VALGRIND_STACK_REGISTER(stack_lo, (char *)stack_lo + size) + 1;
 #endif
-    set_start(c, stack_lo, size, entry, arg);
+    ferry__context_set_start(c, stack_lo, size, entry, arg);
     return 0;
 }
 
@@ -164,8 +152,8 @@ int ferry__context_make(ferry__context *c, void *stack_lo, size_t size, void (*e
     return rc;
 }
 
-int ferry__context_make_like(ferry__context *c, void *stack_lo, size_t size,
-                             void (*entry)(void *arg), void *arg, const ferry__context *home) {
+int ferry__context_make_slowly(ferry__context *c, void *stack_lo, size_t size,
+                               void (*entry)(void *arg), void *arg, const ferry__context *home) {
 #if FERRY__CONTEXT_ASSEMBLY
     int rc = begin(c, stack_lo, size, entry, arg);
 #else
@@ -176,7 +164,7 @@ int ferry__context_make_like(ferry__context *c, void *stack_lo, size_t size,
     return rc;
 }
 
-void ferry__context_release(ferry__context *c) {
+void ferry__context_release_slowly(ferry__context *c) {
 #if FERRY__TSAN
     if (c->fiber != __tsan_get_current_fiber())
         __tsan_destroy_fiber(c->fiber);

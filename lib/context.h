@@ -31,8 +31,10 @@
 #define FERRY__CONTEXT_H
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if !defined FERRY_CONTEXT_UCONTEXT && defined __LP64__ && \
     (defined __x86_64__ || defined __aarch64__)
@@ -119,20 +121,54 @@ void ferry__context_adopt(ferry__context *c);
 int ferry__context_make(ferry__context *c, void *stack_lo, size_t size, void (*entry)(void *arg),
                         void *arg);
 
-/* The same, with the control words that ferry__context_inherit() gives. */
-int ferry__context_make_like(ferry__context *c, void *stack_lo, size_t size,
-                             void (*entry)(void *arg), void *arg, const ferry__context *home);
-
 /* Lets C, which was made and hasn't run yet, start with the floating-point control words of HOME,
  * as they were at its last switch away (or when it was adopted): so a task that happens to run
  * doesn't lend its rounding mode to those that are made meanwhile. With ucontext it does nothing on
  * processors other than x86-64, aarch64 and RISC-V. */
 void ferry__context_inherit(ferry__context *c, const ferry__context *home);
 
+/* ferry__context_make(), with the control words that ferry__context_inherit() gives. */
+int ferry__context_make_slowly(ferry__context *c, void *stack_lo, size_t size,
+                               void (*entry)(void *arg), void *arg, const ferry__context *home);
+extern bool ferry__on_valgrind; /* it is told of each stack. Fixed, before main */
+
+#if FERRY__CONTEXT_ASSEMBLY
+/* Where a context starts: calls frame(scratch), at the end of every backtrace. */
+void ferry__context_start(void);
+
+static inline void ferry__context_set_start(ferry__context *c, char *stack_lo, size_t size,
+                                            void (*entry)(void *), void *arg) {
+    c->sp = (void *)((uintptr_t)(stack_lo + size) & ~(uintptr_t)15);
+    memcpy(&c->frame, &entry, sizeof entry);
+    c->scratch = arg;
+    void (*start)(void) = ferry__context_start;
+    memcpy(&c->resume, &start, sizeof start);
+}
+#endif
+
+static inline int ferry__context_make_like(ferry__context *c, void *stack_lo, size_t size,
+                                           void (*entry)(void *arg), void *arg,
+                                           const ferry__context *home) {
+#if FERRY__CONTEXT_ASSEMBLY && !FERRY__ASAN && !FERRY__TSAN
+    if (size >= FERRY__CONTEXT_ROOM && !ferry__on_valgrind) {
+        ferry__context_set_start(c, stack_lo, size, entry, arg);
+        c->fp_control = home->fp_control;
+        c->error = 0;
+        c->valgrind_id = 0;
+        return 0;
+    }
+#endif
+    return ferry__context_make_slowly(c, stack_lo, size, entry, arg, home);
+}
+
 /* Gives back what sanitizers and valgrind hold for C. After its last switch away, from another
  * context; for an adopted one, when no made context will switch to it any more. A context that was
  * made and never ran is released in the same way. */
-void ferry__context_release(ferry__context *c);
+void ferry__context_release_slowly(ferry__context *c);
+static inline void ferry__context_release(ferry__context *c) {
+    if (FERRY__TSAN || c->valgrind_id != 0)
+        ferry__context_release_slowly(c);
+}
 
 #if FERRY__ASAN
 /* Tells AddressSanitizer that SELF runs now; FAKE_STACK is NULL when it runs for the first time. */

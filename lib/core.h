@@ -82,7 +82,8 @@ void ferry__log(int level, const char *fmt, ...) FERRY_PRINTF(2, 3);
 
 /* ---- debug.c: handles that were lost ------------------------------------------------------------------ */
 
-void ferry__debug_made(ferry_future *f);
+extern _Atomic int ferry__debug_wanted; /* -1: the environment wasn't looked at */
+void ferry__debug_made(ferry_future *f); /* as long as that isn't 0 */
 void ferry__debug_ended(ferry_future *f);
 void ferry__debug_forked(void); /* in the child of a fork */
 
@@ -154,10 +155,35 @@ static inline struct ferry__heir *ferry__heir_of(struct ferry__ctx *ctx) {
     return ctx->kind == FERRY__JOB ? ferry__container(ctx, struct ferry__heir, ctx) : NULL;
 }
 
+/* The state of a scope. */
+enum { FERRY__SCOPE_FRESH, FERRY__SCOPE_OPEN = 0x0a5c09e1, FERRY__SCOPE_CLOSED = 0x0c105ed0 };
+
+/* Calls that never had to wait before one is made to let others run (and look at the clock). */
+#define FERRY__BUDGET 128
+
 void ferry__ctx_init(struct ferry__ctx *ctx, enum ferry__ctx_kind kind);
+/* The same of a record that is zero. */
+static inline void ferry__ctx_begin(struct ferry__ctx *ctx, enum ferry__ctx_kind kind) {
+    ctx->kind = (uint8_t)kind;
+    ctx->budget = FERRY__BUDGET;
+    ctx->round = 1;
+    ctx->next_deadline = FERRY__NEVER;
+    ctx->root.deadline = FERRY__NEVER;
+    ctx->root.saved = FERRY__NEVER;
+    ctx->root.state = FERRY__SCOPE_OPEN;
+    ctx->root.ctx = ctx;
+    ctx->top = &ctx->root;
+}
 /* At the end of what it stands for: scopes and groups left open are torn down, held mutexes
  * passed on. May wait. */
 void ferry__ctx_end(struct ferry__ctx *ctx);
+/* Nothing of that is to be done. */
+static inline bool ferry__ctx_is_bare(const struct ferry__ctx *ctx) {
+    return ctx->top == &ctx->root && ctx->error == 0 &&
+           !((uintptr_t)ctx->cells | (uintptr_t)ctx->groups | (uintptr_t)ctx->held |
+             (uintptr_t)ctx->written | (uintptr_t)ctx->deferred | (uintptr_t)ctx->values |
+             (uintptr_t)ctx->detail);
+}
 
 /* Looks at the chain of scopes: marks those whose time is over, and returns whether the
  * innermost region is cancelled. Owner side. */
@@ -377,7 +403,7 @@ struct ferry_future {
     _Atomic bool delivered;  /* atomic: the out-parameters were written */
     _Atomic uint8_t state;   /* atomic: see above */
     bool telling;            /* under lock: done, and the list is being told */
-    bool plain;              /* fixed: of a job, executor.h */
+    bool plain;              /* fixed: a task, a plain job (executor.h): a success has a result only */
     bool named;              /* fixed: the name is a copy of its own */
     int64_t result;          /* before done */
     struct ferry__waiter *waiters; /* home's thread: tasks of it; the first one's prev is the last */
@@ -415,6 +441,18 @@ static inline void ferry__future_again(ferry_future *f, ferry_loop *home,
 }
 /* Names it: the name is copied, a lack of memory costs it. */
 void ferry__future_name(ferry_future *f, const char *name);
+/* ferry__future_init() of a record that is zero. */
+static inline void ferry__future_begin(ferry_future *f, enum ferry__kind kind, const char *name,
+                                       const char *otherwise) {
+    atomic_init(&f->refs, 1);
+    f->kind = (uint8_t)kind;
+    f->generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+    f->name = otherwise;
+    if (name)
+        ferry__future_name(f, name);
+    if (atomic_load_explicit(&ferry__debug_wanted, memory_order_relaxed) != 0)
+        ferry__debug_made(f);
+}
 void ferry__future_unref(ferry_future *f);
 /* promise.c, shield.c: the same calls as for any handle, and the end of the record. */
 int ferry__promise_cancel(ferry_future *f);
@@ -489,6 +527,11 @@ static inline bool ferry__future_done(const ferry_future *f) {
     return (atomic_load_explicit(&f->state, memory_order_acquire) & FERRY__DONE) != 0;
 }
 
+/* By whoever alone has to do with it: result and detail were written. */
+static inline void ferry__future_set_done(ferry_future *f) {
+    atomic_store_explicit(&f->state, FERRY__DONE, memory_order_release);
+}
+
 /* group.c: a member has ended; called once, after the future was decided, without locks, before
  * its own waiters run. */
 void ferry__group_member_done(struct ferry__member *member, ferry_future *f);
@@ -523,14 +566,17 @@ struct ferry__task {
 #if !FERRY__CONTEXT_ON_STACK
     ferry__context context;
 #endif
-    struct ferry__stack *stack; /* from here on: loop thread only, unless marked; NULL until it runs */
+    /* From here on: loop thread only, unless marked. */
+    struct ferry__stack *stack; /* NULL until it runs */
     struct ferry__waiter *awaiter; /* a task of the same loop that waits for its end; told before all links */
     uint8_t state;              /* enum ferry__task_state */
     bool listed_here : 1;       /* the loop's own thread has put a link on its handle's list */
     bool added : 1;             /* the loop has it: it ends there, and nowhere else */
     bool drains : 1;            /* background.c: a soft shutdown lets it end; set before the start */
+    bool owned : 1;             /* the awaiter gives its reference back when it has seen the end */
+    bool alone : 1;             /* it has ended, and only its awaiter has to do with the handle */
     _Atomic bool kicked;        /* atomic: kick_item is on its way; it holds a reference */
-    uint32_t stack_kib;         /* what is wanted of its stack; 0: the usual size */
+    uint32_t stack_kib;         /* wanted of its stack; 0: the usual size. The last that begins as 0 */
     ferry_fn fn;
     void *arg;
     void (*arg_free)(void *arg);
@@ -799,8 +845,6 @@ void ferry__loop_run_ready(ferry_loop *loop);    /* task.c: from the loop's own 
  * is called before that runs. NULL: it is a shutdown, and ferry_loop_stop() doesn't end the run. */
 int64_t ferry__loop_run_task(ferry_loop *loop, struct ferry__task *task,
                              void (*started)(struct ferry__task *task));
-int ferry__loop_add(ferry_loop *loop, struct ferry__task *task);   /* loop thread: a new task; 0 or an error */
-void ferry__loop_remove(ferry_loop *loop, struct ferry__task *task);
 
 /* ---- executor.c, submit.c, job.c: see executor.h -------------------------------------------------------------------- */
 

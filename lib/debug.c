@@ -27,14 +27,14 @@ struct ferry__origin {
 
 static unsigned lock;
 static struct ferry__origin *made; /* the latest first */
-static _Atomic int enabled = -1;   /* -1: the environment wasn't looked at */
+_Atomic int ferry__debug_wanted = -1;
 
 static bool wanted(void) {
-    int now = atomic_load_explicit(&enabled, memory_order_relaxed);
+    int now = atomic_load_explicit(&ferry__debug_wanted, memory_order_relaxed);
     if (now < 0) {
         const char *set = getenv("FERRY_DEBUG");
         now = set && *set && *set != '0';
-        atomic_store_explicit(&enabled, now, memory_order_relaxed);
+        atomic_store_explicit(&ferry__debug_wanted, now, memory_order_relaxed);
     }
     return now;
 }
@@ -44,7 +44,7 @@ void ferry__debug_forked(void) {
     made = NULL; /* the parent's */
 }
 
-FERRY__NOINLINE void ferry__debug_made(ferry_future *f) {
+void ferry__debug_made(ferry_future *f) {
     if (!wanted())
         return;
     struct ferry__origin *origin = ferry__calloc(1, sizeof *origin);

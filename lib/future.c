@@ -10,9 +10,10 @@
  * DONE is set after result and detail (release), so that who sees it (acquire) may read them. The
  * list of links is guarded by the lock; each link is notified once, under the lock, in the order
  * of registration; a task of the same loop that waits first stands in the task's record (awaiter)
- * instead, which only the loop's thread touches. A link that unlink can't find any more has been
- * notified completely, because both need the lock. As long as whoever completed it is telling
- * them, a callback that is added goes to the end of the list all the same: it doesn't overtake.
+ * instead, which only the loop's thread touches; when nobody else can have to do with the handle,
+ * the task's end takes no lock (task.c). A link that unlink can't find any more has been notified
+ * completely, because both need the lock. As long as whoever completed it is telling them, a
+ * callback that is added goes to the end of the list all the same: it doesn't overtake.
  *
  * At home. Who waits for a job is mostly a task of the loop that it was submitted from, or a
  * callback there. These don't stand in the list: the tasks are in `waiters`, and the first callback
@@ -72,14 +73,8 @@ FERRY__NOINLINE void ferry__future_name(ferry_future *f, const char *name) {
 
 void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name,
                         const char *otherwise) {
-    ferry__zero(f, sizeof *f);
-    atomic_init(&f->refs, 1);
-    f->kind = (uint8_t)kind;
-    f->generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
-    f->name = otherwise;
-    if (name)
-        ferry__future_name(f, name);
-    ferry__debug_made(f);
+    ferry__zero_words(f, sizeof *f);
+    ferry__future_begin(f, kind, name, otherwise);
 }
 
 ferry_future *ferry__future_fixed(int64_t result, struct ferry__detail *detail) {
@@ -436,13 +431,22 @@ static void observed(struct ferry__link *link, ferry_future *f, struct ferry__wa
         ferry__wakes_add(wakes, &o->waiter);
 }
 
-/* Waits for a task of the same loop: that ends on this thread, so the two need no lock between
- * them. It was seen not to be done. */
-static int observe_neighbour(struct ferry__task *task, struct ferry__ctx *ctx, int64_t deadline,
-                             unsigned flags) {
+/* A task of the same loop that hasn't ended, and that nobody waits for: it ends on this thread, so
+ * it and who waits for it need no lock between them. */
+static inline bool is_neighbour(const ferry_future *f, const struct ferry__ctx *ctx) {
+    if (f->kind != FERRY__IS_TASK || ctx->kind != FERRY__TASK)
+        return false;
+    const struct ferry__task *task = (const struct ferry__task *)f;
+    return task->ctx.loop == ctx->loop && task->added && !task->awaiter && !task->listed_here &&
+           !ferry__loop_forked(ctx->loop);
+}
+
+static inline int observe_neighbour(struct ferry__task *task, struct ferry__ctx *ctx,
+                                    int64_t deadline, unsigned flags) {
     struct ferry__waiter w;
     ferry__waiter_init(&w, ctx);
     task->awaiter = &w;
+    task->owned = (flags & FERRY__OWNED) != 0;
     int rc = ferry__park_task(&w, ctx, task->future.name, deadline, flags);
     if (rc < 0)
         task->awaiter = NULL;
@@ -484,11 +488,6 @@ static FERRY__NOINLINE int observe_anywhere(ferry_future *f, struct ferry__ctx *
     int rc = ferry__can_park(ctx);
     if (rc < 0)
         return rc;
-    if (f->kind == FERRY__IS_TASK && ctx->kind == FERRY__TASK) {
-        struct ferry__task *task = (struct ferry__task *)f;
-        if (task->ctx.loop == ctx->loop && task->added && !task->awaiter && !task->listed_here)
-            return observe_neighbour(task, ctx, deadline, flags);
-    }
     bool job = ctx->kind == FERRY__JOB;
     while (job && (flags & FERRY__OWNED) && ferry__worker_help(ctx, f, deadline))
         if (ferry__future_done(f))
@@ -518,6 +517,8 @@ observe(ferry_future *f, struct ferry__ctx *ctx, int64_t deadline, unsigned flag
         return 0;
     if (is_at_home(f, state, ctx))
         return observe_at_home(f, ctx, deadline, flags, refs);
+    if (is_neighbour(f, ctx))
+        return observe_neighbour((struct ferry__task *)f, ctx, deadline, flags);
     return observe_anywhere(f, ctx, deadline, flags);
 }
 

@@ -215,42 +215,6 @@ void ferry__loop_arm_turn(ferry_loop *loop) {
     arm(loop, 0);
 }
 
-/* ---- Tasks of the loop ---------------------------------------------------------------------------------- */
-
-int ferry__loop_add(ferry_loop *loop, struct ferry__task *task) {
-    if (atomic_load_explicit(&loop->state, memory_order_relaxed) != FERRY__LOOP_OPEN)
-        return FERRY_ECLOSED;
-    /* A park can't fail for want of a place in the heap: there is one for each task. */
-    if (loop->n_tasks >= loop->timers.room) {
-        int rc = ferry__heap_reserve(&loop->timers, loop->n_tasks + 1);
-        if (rc < 0)
-            return rc;
-    }
-    task->added = true;
-    task->born = loop->now;
-    task->prev = NULL;
-    task->next = loop->tasks;
-    if (task->next)
-        task->next->prev = task;
-    loop->tasks = task;
-    loop->n_tasks++;
-    ferry__loop_push(loop, task);
-    update_keep(loop);
-    ferry__loop_need_turn(loop);
-    return 0;
-}
-
-void ferry__loop_remove(ferry_loop *loop, struct ferry__task *task) {
-    if (task->prev)
-        task->prev->next = task->next;
-    else
-        loop->tasks = task->next;
-    if (task->next)
-        task->next->prev = task->prev;
-    loop->n_tasks--;
-    ferry__loop_ended(loop);
-}
-
 void ferry__loop_ended(ferry_loop *loop) {
     if (!loop->turning)
         update_keep(loop);

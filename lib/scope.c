@@ -40,13 +40,8 @@
 #include "core.h"
 #include "fork.h"
 
-enum { FRESH, OPEN = 0x0a5c09e1, CLOSED = 0x0c105ed0 };
-
 /* Of a request: its canceller isn't done yet. */
 #define BUSY 0x100
-
-/* Calls that never had to wait before one is made to let others run (and look at the clock). */
-#define BUDGET 128
 
 static struct ferry__detail say_expired =
     FERRY__STATIC_DETAIL("the time-out of the scope was over");
@@ -250,19 +245,11 @@ static void drop_cell(struct ferry__ctx *ctx, ferry_scope *scope) {
 /* ---- Contexts -------------------------------------------------------------------------------- */
 
 void ferry__ctx_init(struct ferry__ctx *ctx, enum ferry__ctx_kind kind) {
-    ferry__zero(ctx, sizeof *ctx);
-    ctx->kind = (uint8_t)kind;
-    ctx->budget = BUDGET;
-    ctx->round = 1;
-    ctx->next_deadline = FERRY__NEVER;
-    ctx->root.deadline = FERRY__NEVER;
-    ctx->root.saved = FERRY__NEVER;
-    ctx->root.state = OPEN;
-    ctx->root.ctx = ctx;
-    ctx->top = &ctx->root;
+    ferry__zero_words(ctx, sizeof *ctx);
+    ferry__ctx_begin(ctx, kind);
 }
 
-void ferry__ctx_end(struct ferry__ctx *ctx) {
+static FERRY__NOINLINE void end_slowly(struct ferry__ctx *ctx) {
     /* The scopes that were left open stood in frames that are gone: nobody looks at them. */
     bool left_open = ctx->top != &ctx->root;
     ctx->top = &ctx->root;
@@ -293,12 +280,18 @@ void ferry__ctx_end(struct ferry__ctx *ctx) {
     }
     if (ctx->kind != FERRY__TASK)
         ctx->root.cell = NULL;
+    if (ctx->detail || ctx->error)
+        ferry__error_set(ctx, 0, NULL);
+}
+
+void ferry__ctx_end(struct ferry__ctx *ctx) {
+    if (!ferry__ctx_is_bare(ctx))
+        end_slowly(ctx);
+    ctx->next_deadline = ctx->root.deadline;
     ctx->ended = true;
     struct ferry__heir *heir = ferry__heir_of(ctx);
     if (heir && heir->listens != 0)
         listen_no_more(heir);
-    if (ctx->detail || ctx->error)
-        ferry__error_set(ctx, 0, NULL);
 }
 
 void ferry__ctx_kick(struct ferry__ctx *ctx) {
@@ -405,7 +398,7 @@ static int64_t clock_for(const struct ferry__ctx *ctx) {
 int ferry__enter_slow(struct ferry__ctx *ctx) {
     bool cancelled;
     if (--ctx->budget <= 0) {
-        ctx->budget = BUDGET;
+        ctx->budget = FERRY__BUDGET;
         if (ctx->kind == FERRY__TASK)
             ferry__task_yield(ferry__container(ctx, struct ferry__task, ctx));
         cancelled = look(ctx, clock_for(ctx), true);
@@ -427,7 +420,7 @@ static int open_scope(ferry_scope *scope, int64_t timeout_ms, bool shield) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx)
         return -ENOMEM;
-    if (scope->state != FRESH)
+    if (scope->state != FERRY__SCOPE_FRESH)
         return (int)ferry__error_say(ctx, -EINVAL, &say_used);
     scope->outer = ctx->top; /* its cell is NULL as it was, which a canceller may be reading now */
     scope->shield = shield;
@@ -435,7 +428,7 @@ static int open_scope(ferry_scope *scope, int64_t timeout_ms, bool shield) {
     scope->round = ctx->round;
     scope->deadline = ferry__deadline(timeout_ms);
     scope->saved = ctx->next_deadline;
-    scope->state = OPEN;
+    scope->state = FERRY__SCOPE_OPEN;
     ctx->top = scope;
     if (scope->deadline < ctx->next_deadline)
         ctx->next_deadline = scope->deadline;
@@ -461,7 +454,7 @@ static void pop(struct ferry__ctx *ctx) {
     drop_cell(ctx, scope);
     ctx->top = scope->outer;
     ctx->next_deadline = scope->saved;
-    scope->state = CLOSED;
+    scope->state = FERRY__SCOPE_CLOSED;
 }
 
 static bool contains(const struct ferry__ctx *ctx, const ferry_scope *scope) {
@@ -475,7 +468,7 @@ int64_t ferry_scope_close(ferry_scope *scope, int64_t rc) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     if (!ctx)
         return -ENOMEM;
-    if (scope->state != OPEN || scope->ctx != ctx || !contains(ctx, scope))
+    if (scope->state != FERRY__SCOPE_OPEN || scope->ctx != ctx || !contains(ctx, scope))
         return ferry__error_say(ctx, -EINVAL, &say_order);
     bool in_order = ctx->top == scope;
     while (ctx->top != scope) {
@@ -535,7 +528,7 @@ int ferry_scope_set_timeout(ferry_scope *scope, int64_t timeout_ms) {
     if (!me)
         return -ENOMEM;
     struct ferry__ctx *ctx = context_of(scope);
-    if (!ctx || !on_owner_side(ctx, me) || scope->state != OPEN || request_of(scope) ||
+    if (!ctx || !on_owner_side(ctx, me) || scope->state != FERRY__SCOPE_OPEN || request_of(scope) ||
         scope->deadline <= clock_for(ctx))
         return (int)ferry__error_say(me, -EINVAL, &say_settled);
     scope->deadline = ferry__deadline(timeout_ms);

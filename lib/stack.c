@@ -60,6 +60,9 @@
 #define MAP_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 #endif
 
+_Static_assert(FERRY__STACK_MIN << FERRY__STACK_USUAL == FERRY__STACK_DEFAULT,
+               "stacks of the usual size have a class of their own");
+
 #define LARGEST_CLASS (FERRY__STACK_MIN << (FERRY__STACK_CLASSES - 1))
 #define SLAB_BYTES ((size_t)64 * 1024 * 1024)
 #define SLAB_STACKS_MIN 16u
@@ -258,16 +261,9 @@ static int class_grow(struct ferry__stack_class *pool, size_t size) {
 }
 
 static int class_get(struct ferry__stack_class *pool, size_t size, struct ferry__stack **out) {
-    struct ferry__stack *latest = pool->warm_latest;
-    if (latest != NULL) {
-        pool->warm_latest = latest->older;
-        if (latest->older == NULL)
-            pool->warm_oldest = NULL;
-        if (--pool->warm_count < pool->warm_least)
-            pool->warm_least = pool->warm_count;
-        *out = latest;
+    *out = ferry__stack_latest(pool);
+    if (*out != NULL)
         return 0;
-    }
     if (pool->open == NULL) {
         int rc = class_grow(pool, size);
         if (rc != 0)
@@ -380,14 +376,8 @@ static void class_put(struct ferry__stack_class *pool, struct ferry__stack *stac
     size_t size = stack->slab->size;
     if (pool->warm_count == pool->warm_most)
         class_cool(pool);
-    stack->older = pool->warm_latest;
-    if (stack->older != NULL)
-        stack->older->newer = stack;
-    else
-        pool->warm_oldest = stack;
-    pool->warm_latest = stack;
-    pool->warm_count++;
-    if (--pool->lesson == 0)
+    ferry__stack_push(pool, stack);
+    if (pool->lesson == 0)
         class_learn(pool, size);
 }
 

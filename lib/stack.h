@@ -4,6 +4,7 @@
 #ifndef FERRY__STACK_H
 #define FERRY__STACK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +39,9 @@ enum {
     FERRY__STACK_WARM_MOST = 2048, /* the same where so many come and go all the time */
     FERRY__STACK_SPARE = 8,   /* the same for stacks beyond the largest class */
 };
+
+/* Which class a stack of FERRY__STACK_DEFAULT belongs to. */
+enum { FERRY__STACK_USUAL = 2 };
 
 struct ferry__stack_class {
     struct ferry__slab *open; /* slabs with a free stack, first the one to take from; linked */
@@ -80,6 +84,38 @@ int ferry__stack_get(struct ferry__stack_cache *cache, size_t size, struct ferry
 
 /* Takes a stack back. Nothing may run on it any more. */
 void ferry__stack_put(struct ferry__stack_cache *cache, struct ferry__stack *stack);
+
+/* What both do mostly: the latest warm stack of a class, NULL: there is none; a finished one becomes
+ * that, false: there is more to do. */
+static inline struct ferry__stack *ferry__stack_latest(struct ferry__stack_class *pool) {
+    struct ferry__stack *latest = pool->warm_latest;
+    if (latest) {
+        pool->warm_latest = latest->older;
+        if (!latest->older)
+            pool->warm_oldest = NULL;
+        if (--pool->warm_count < pool->warm_least)
+            pool->warm_least = pool->warm_count;
+    }
+    return latest;
+}
+
+static inline void ferry__stack_push(struct ferry__stack_class *pool, struct ferry__stack *stack) {
+    stack->older = pool->warm_latest;
+    if (stack->older)
+        stack->older->newer = stack;
+    else
+        pool->warm_oldest = stack;
+    pool->warm_latest = stack;
+    pool->warm_count++;
+    pool->lesson--;
+}
+
+static inline bool ferry__stack_keep(struct ferry__stack_class *pool, struct ferry__stack *stack) {
+    if (FERRY__ASAN || pool->warm_count >= pool->warm_most || pool->lesson == 1)
+        return false;
+    ferry__stack_push(pool, stack);
+    return true;
+}
 
 /* Why the last ferry__stack_get of this thread failed, for people; "" if none did. */
 const char *ferry__stack_error(void);

@@ -12,7 +12,9 @@
  * can't free the stack that it stands on: the next one to run does (reap).
  *
  * References on the handle: the user's, one of the running side until the task has ended, one for a
- * kick from another thread that is on its way. */
+ * kick from another thread that is on its way. Where there are only the first two, and the user's is
+ * that of a task of the same loop that awaits the end, that end is told without the handle's lock,
+ * and the running side's reference given back without an atomic operation: t/model/neighbour.pml. */
 #include "config.h"
 
 #include <errno.h>
@@ -26,7 +28,11 @@ static struct ferry__detail say_no_loop = FERRY__STATIC_DETAIL(
 static struct ferry__detail say_closed =
     FERRY__STATIC_DETAIL("the loop was shut down: it takes no more tasks");
 
-/* ---- Switching ------------------------------------------------------------------------------- */
+/* ---- Stacks ---------------------------------------------------------------------------------- */
+
+static inline struct ferry__stack_class *usual_stacks(ferry_loop *loop) {
+    return &loop->stacks.classes[FERRY__STACK_USUAL];
+}
 
 static inline ferry__context *context_of(struct ferry__task *task) {
 #if FERRY__CONTEXT_ON_STACK
@@ -36,18 +42,22 @@ static inline ferry__context *context_of(struct ferry__task *task) {
 #endif
 }
 
-static FERRY__NOINLINE void reap_slowly(ferry_loop *loop) {
+static FERRY__NOINLINE void reap_now(ferry_loop *loop) {
     struct ferry__task *task = loop->ended;
     loop->ended = NULL;
     ferry__context_release(context_of(task));
-    ferry__stack_put(&loop->stacks, task->stack);
+    if (task->stack_kib != 0 || !ferry__stack_keep(usual_stacks(loop), task->stack))
+        ferry__stack_put(&loop->stacks, task->stack);
     task->stack = NULL;
-    ferry__future_unref(&task->future);
+    if (task->alone)
+        atomic_store_explicit(&task->future.refs, 1, memory_order_relaxed);
+    else
+        ferry__future_unref(&task->future);
 }
 
 static inline void reap(ferry_loop *loop) {
     if (loop->ended)
-        reap_slowly(loop);
+        reap_now(loop);
 }
 
 static void entry(void *arg);
@@ -61,10 +71,54 @@ static uint32_t in_kib(size_t size) {
 }
 
 int ferry__task_reserve(struct ferry__task *task) {
+    ferry_loop *loop = task->ctx.loop;
     if (task->stack)
         return 0;
-    return ferry__stack_get(&task->ctx.loop->stacks, (size_t)task->stack_kib * KIB, &task->stack);
+    if (task->stack_kib == 0 && (task->stack = ferry__stack_latest(usual_stacks(loop))))
+        return 0;
+    return ferry__stack_get(&loop->stacks, (size_t)task->stack_kib * KIB, &task->stack);
 }
+
+/* ---- The tasks of a loop: on its thread ------------------------------------------------------ */
+
+static inline int add(ferry_loop *loop, struct ferry__task *task) {
+    if (atomic_load_explicit(&loop->state, memory_order_relaxed) != FERRY__LOOP_OPEN)
+        return FERRY_ECLOSED;
+    /* A park can't fail for want of a place in the heap: there is one for each task. */
+    if (loop->n_tasks >= loop->timers.room) {
+        int rc = ferry__heap_reserve(&loop->timers, loop->n_tasks + 1);
+        if (rc < 0)
+            return rc;
+    }
+    task->added = true;
+    task->born = loop->now;
+    task->prev = NULL;
+    task->next = loop->tasks;
+    if (task->next)
+        task->next->prev = task;
+    loop->tasks = task;
+    loop->n_tasks++;
+    ferry__loop_push(loop, task);
+    if (!loop->kept)
+        ferry__loop_expect(loop);
+    ferry__loop_need_turn(loop);
+    return 0;
+}
+
+/* Inside a turn. */
+static inline void take_off(ferry_loop *loop, struct ferry__task *task) {
+    if (task->prev)
+        task->prev->next = task->next;
+    else
+        loop->tasks = task->next;
+    if (task->next)
+        task->next->prev = task->prev;
+    loop->n_tasks--;
+    if (loop->quiet)
+        ferry__loop_ended(loop);
+}
+
+/* ---- Switching ------------------------------------------------------------------------------- */
 
 /* What is called on its behalf runs on the loop's own account. */
 static FERRY__NOINLINE void cannot_start(ferry_loop *loop, struct ferry__task *task, int rc) {
@@ -76,7 +130,7 @@ static FERRY__NOINLINE void cannot_start(ferry_loop *loop, struct ferry__task *t
     task->state = FERRY__TASK_ENDED;
     if (task->arg_free)
         task->arg_free(task->arg);
-    ferry__loop_remove(loop, task);
+    take_off(loop, task);
     ferry__future_complete(&task->future, rc, detail);
     ferry__future_unref(&task->future);
 }
@@ -163,6 +217,35 @@ void ferry__loop_run_ready(ferry_loop *loop) {
     reap(loop);
 }
 
+/* Whether nobody but its awaiter and its running side has to do with the handle. Each has a
+ * reference, and the awaiter gives the last one back as soon as it has seen the end, which nobody
+ * could hold up: so nobody without a reference may still be about to do anything with it, and
+ * what others did with it was over before the end, or with the reference that they had. */
+static inline bool is_between_two(const struct ferry__task *task) {
+    const ferry_future *f = &task->future;
+    return task->owned && atomic_load_explicit(&f->refs, memory_order_acquire) == 2 && !f->first &&
+           !f->member;
+}
+
+static inline void complete(struct ferry__task *task, int64_t result,
+                            struct ferry__detail *detail) {
+    struct ferry__waiter *w = task->awaiter;
+    if (!w || !is_between_two(task) ||
+        atomic_load_explicit(&w->outcome, memory_order_relaxed) != FERRY__WAITING) {
+        ferry__future_complete(&task->future, result, detail);
+        return;
+    }
+    FERRY__POINT(future_complete);
+    task->alone = true;
+    task->awaiter = NULL;
+    task->future.result = result;
+    task->future.detail = detail;
+    ferry__future_set_done(&task->future);
+    FERRY__POINT(future_done);
+    atomic_store_explicit(&w->outcome, FERRY__GRANTED, memory_order_relaxed);
+    ferry__loop_push_parked(task->ctx.loop, ferry__container(w->ctx, struct ferry__task, ctx));
+}
+
 static void entry(void *arg) {
     struct ferry__task *task = arg;
     ferry_loop *loop = task->ctx.loop;
@@ -174,8 +257,8 @@ static void entry(void *arg) {
         task->arg_free(task->arg);
     ferry__heap_remove(&loop->timers, &task->timer);
     FERRY__POINT(task_ended);
-    ferry__loop_remove(loop, task);
-    ferry__future_complete(&task->future, result, detail);
+    take_off(loop, task);
+    complete(task, result, detail);
     task->state = FERRY__TASK_ENDED;
     struct ferry__task *next = next_task(loop);
     loop->ended = task;
@@ -264,42 +347,39 @@ void ferry__task_rearm(struct ferry__task *task) {
 /* ---- Making one ------------------------------------------------------------------------------ */
 
 /* `thread` is the calling one; NULL: it has no record. */
-static inline struct ferry__task *make(ferry_loop *loop, ferry_fn fn, void *arg,
-                                       const ferry_task_options *options,
-                                       struct ferry__thread *thread) {
+static inline __attribute__((always_inline)) struct ferry__task *
+make(ferry_loop *loop, ferry_fn fn, void *arg, const ferry_task_options *options,
+     struct ferry__thread *thread, bool here) {
     static const ferry_task_options none;
     if (!options)
         options = &none;
     struct ferry__task *task = ferry__record_get_on(thread, sizeof *task);
     if (!task)
         return NULL;
-    ferry__future_init(&task->future, FERRY__IS_TASK, options->name, "task");
-    ferry__ctx_init(&task->ctx, FERRY__TASK);
+    ferry__zero_words(task, offsetof(struct ferry__task, fn));
+    ferry__future_begin(&task->future, FERRY__IS_TASK, options->name, "task");
+    ferry__ctx_begin(&task->ctx, FERRY__TASK);
+    task->future.plain = true;
     task->ctx.loop = loop;
-    task->ctx.values = thread ? ferry__values_ref(thread->current->values) : NULL;
+    if (thread && thread->current->values)
+        task->ctx.values = ferry__values_ref(thread->current->values);
     task->ctx.self = &task->future;
-    if (ferry__loop_is_on(loop, thread))
+    if (here)
         ferry__loop_ref_here(loop);
     else
         ferry__loop_ref(loop);
-    task->awaiter = NULL;
-    task->listed_here = false;
-    task->added = false;
-    task->stack = NULL;
-    task->state = FERRY__TASK_NEW;
     task->stack_kib = in_kib(options->stack_size);
     task->fn = fn;
     task->arg = arg;
     task->arg_free = options->arg_free;
     task->timer.index = 0;
-    atomic_init(&task->kicked, false);
-    task->drains = false;
     return task;
 }
 
 struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
                                     const ferry_task_options *options) {
-    return make(loop, fn, arg, options, ferry__thread_self());
+    struct ferry__thread *thread = ferry__thread_self();
+    return make(loop, fn, arg, options, thread, ferry__loop_is_on(loop, thread));
 }
 
 void ferry__task_destroy(struct ferry__task *task) {
@@ -308,7 +388,8 @@ void ferry__task_destroy(struct ferry__task *task) {
     bool here = ferry__loop_is_on(loop, thread);
     if (task->stack) /* it was reserved, and the task never started */
         ferry__stack_put(&loop->stacks, task->stack);
-    ferry__cell_unref(task->ctx.root.cell);
+    if (task->ctx.root.cell)
+        ferry__cell_unref(task->ctx.root.cell);
     ferry__values_unref(task->ctx.values); /* NULL once it has run */
     ferry__detail_unref(task->ctx.detail); /* of what was called after its end: arg_free, the log hook */
     ferry__record_put_on(thread, task, sizeof *task);
@@ -320,7 +401,7 @@ void ferry__task_destroy(struct ferry__task *task) {
 
 static void start_run(ferry_loop *loop, struct ferry__item *item) {
     struct ferry__task *task = ferry__container(item, struct ferry__task, future.item);
-    int rc = ferry__loop_add(loop, task);
+    int rc = add(loop, task);
     if (rc == 0)
         return;
     if (task->arg_free)
@@ -346,7 +427,7 @@ static inline int launch(struct ferry__task *task, bool here) {
     if (ferry__loop_forked(loop)) {
         rc = FERRY_EFORKED;
     } else if (here) {
-        rc = ferry__loop_add(loop, task);
+        rc = add(loop, task);
     } else {
         task->future.item.run = start_run;
         task->future.item.drop = start_drop;
@@ -362,42 +443,54 @@ int ferry__task_start(struct ferry__task *task) {
     return launch(task, ferry__loop_here(task->ctx.loop));
 }
 
-ferry_future *ferry_spawn_on_with(ferry_loop *loop, ferry_fn fn, void *arg,
-                                  const ferry_task_options *options) {
+/* It couldn't be handed to its loop. */
+static FERRY__NOINLINE ferry_future *not_launched(struct ferry__task *task, int rc) {
+    ferry_future *failed = NULL;
+    if (rc != -ENOMEM) {
+        failed =
+            ferry__future_fixed(rc, rc == FERRY_EFORKED ? &ferry__say_parents_loop : &say_closed);
+        if (failed && task->arg_free)
+            task->arg_free(task->arg);
+        atomic_store(&task->future.read, true);
+    }
+    ferry__future_unref(&task->future);
+    return failed;
+}
+
+static FERRY__NOINLINE ferry_future *invalid(const ferry_loop *loop, void *arg,
+                                             const ferry_task_options *options) {
+    ferry_future *failed = ferry__future_fixed(-EINVAL, loop ? NULL : &say_no_loop);
+    if (failed && options && options->arg_free)
+        options->arg_free(arg);
+    return failed;
+}
+
+static inline __attribute__((always_inline)) ferry_future *
+spawn(ferry_loop *loop, ferry_fn fn, void *arg, const ferry_task_options *options) {
     struct ferry__thread *thread = ferry__thread_self();
     if (!thread)
         return NULL;
     if (!loop)
         loop = ferry__loop_of(thread->current);
-    if (!loop || !fn) {
-        ferry_future *failed = ferry__future_fixed(-EINVAL, loop ? NULL : &say_no_loop);
-        if (failed && options && options->arg_free)
-            options->arg_free(arg);
-        return failed;
-    }
-    struct ferry__task *task = make(loop, fn, arg, options, thread);
+    if (!loop || !fn)
+        return invalid(loop, arg, options);
+    bool here = ferry__loop_is_on(loop, thread);
+    struct ferry__task *task = make(loop, fn, arg, options, thread, here);
     if (!task)
         return NULL;
     /* Nobody else has seen the handle yet: the user's reference, and the running side's. */
     atomic_store_explicit(&task->future.refs, 2, memory_order_relaxed);
-    int rc = launch(task, ferry__loop_is_on(loop, thread));
-    if (rc == 0)
-        return &task->future;
-    if (rc != -ENOMEM) {
-        ferry_future *failed =
-            ferry__future_fixed(rc, rc == FERRY_EFORKED ? &ferry__say_parents_loop : &say_closed);
-        if (failed && task->arg_free)
-            task->arg_free(arg);
-        atomic_store(&task->future.read, true);
-        ferry__future_unref(&task->future);
-        return failed;
-    }
-    ferry__future_unref(&task->future);
-    return NULL;
+    int rc = launch(task, here);
+    return rc == 0 ? &task->future : not_launched(task, rc);
+}
+
+ferry_future *ferry_spawn_on_with(ferry_loop *loop, ferry_fn fn, void *arg,
+                                  const ferry_task_options *options) {
+    return spawn(loop, fn, arg, options);
 }
 
 ferry_future *ferry_spawn(ferry_fn fn, void *arg) {
-    return ferry_spawn_on_with(NULL, fn, arg, NULL);
+    return spawn(NULL, fn, arg, NULL);
 }
 
 ferry_future *ferry_spawn_with(ferry_fn fn, void *arg, const ferry_task_options *options) {

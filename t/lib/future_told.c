@@ -110,6 +110,74 @@ TASK_TEST(neighbours_in_order) {
     return 0;
 }
 
+/* ---- Others who look on where a task of the same loop awaits --------------------------------- */
+
+static void *looks_on_and_leaves(void *arg) {
+    CHECK_INT(ferry_wait_for(arg, 1), -ETIMEDOUT);
+    return NULL;
+}
+
+static void *knew_it(void *arg) {
+    CHECK(!ferry_done(arg));
+    ferry_detach(arg);
+    return NULL;
+}
+
+static int64_t seven_after(void *event) {
+    return ferry_event_wait(event) == 0 ? 7 : -1;
+}
+
+struct neighbours {
+    ferry_event event;
+    ferry_future *task, *awaiter;
+};
+
+/* Both wait, and nobody else knows the handle. */
+static void neighbours_begin(struct neighbours *n) {
+    *n = (struct neighbours){.event = FERRY_EVENT_INIT};
+    n->task = ferry_spawn(seven_after, &n->event);
+    n->awaiter = ferry_spawn(awaits_it, n->task);
+    until_parked(n->task);
+    until_parked(n->awaiter);
+}
+
+TASK_TEST(neighbours_and_others) {
+    struct neighbours n;
+    pthread_t thread;
+
+    neighbours_begin(&n); /* a thread with a reference of its own */
+    thread = start_thread(awaits_in_a_thread, ferry_ref(n.task));
+    until_linked(n.task, 1);
+    ferry_event_set(&n.event);
+    CHECK_INT(ferry_await(n.awaiter), 7);
+    pthread_join(thread, NULL);
+
+    neighbours_begin(&n); /* one that gave it back before */
+    pthread_join(start_thread(knew_it, ferry_ref(n.task)), NULL);
+    ferry_event_set(&n.event);
+    CHECK_INT(ferry_await(n.awaiter), 7);
+
+    neighbours_begin(&n); /* one without that left before */
+    pthread_join(start_thread(looks_on_and_leaves, n.task), NULL);
+    ferry_event_set(&n.event);
+    CHECK_INT(ferry_await(n.awaiter), 7);
+
+    neighbours_begin(&n); /* a task of the loop that looks on without one */
+    struct order order = {.f = n.task};
+    ferry_future *beside = ferry_spawn(waits_in_order, &(struct waiter){&order, 5});
+    until_linked(n.task, 1);
+    ferry_event_set(&n.event);
+    CHECK_INT(ferry_await(n.awaiter), 7);
+    CHECK_INT(ferry_await(beside), 0);
+    CHECK_INT(order.seen[0], 5);
+
+    neighbours_begin(&n); /* the awaiter is cancelled when the end has come */
+    ferry_event_set(&n.event);
+    ferry_cancel(n.awaiter);
+    CHECK_INT(ferry_await(n.awaiter), 7);
+    return 0;
+}
+
 static void tasks_and_threads_are_all_told(void **state) {
     (void)state;
     ferry_future *f;
@@ -357,6 +425,7 @@ int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("FUT-04 tasks go on in the order in which they came", tasks_in_order),
         CASE("FUT-04 the same for a task of their own loop", neighbours_in_order),
+        CASE("FUT-04 others look on where a neighbour awaits", neighbours_and_others),
         CASE("FUT-04 threads and jobs are all told", tasks_and_threads_are_all_told),
         CASE("FUT-04 a callback that is added while others are told doesn't overtake them",
              a_late_callback_does_not_overtake),
