@@ -80,6 +80,7 @@ static void is_as_new(ferry_future *record) {
     ferry_future *job = ferry_submit(pool, pass_gate_and_look, &g);
     CHECK(job == record);
     CHECK_INT(kept(), before - 1);
+    CHECK(job->plain);
     CHECK(!ferry_done(job));
     CHECK(!ferry_cancelled(job));
     CHECK_INT(ferry_result(job), -EAGAIN);
@@ -282,6 +283,7 @@ TASK_TEST(after_one_that_was_given_up) {
     gate_destroy(&g);
     CHECK_INT(kept(), 1);
     is_as_new(first);
+    CHECK_INT(stats_of(pool).abandoned, 0);
     return 0;
 }
 
@@ -309,9 +311,26 @@ static int64_t value_here(void *unused) {
 TASK_TEST(values_come_with_the_job_that_is_made_under_them) {
     ended();
     CHECK_INT(result_of(ferry_submit(pool, value_here, NULL)), 0);
+    delivered = freed = 0;
+    CHECK_INT(result_of(ferry_submit_with(pool, return_arg, as_arg(1),
+                                          &(ferry_job_options){.arg_free = count_free})),
+              1);
     CHECK_INT(ferry_local_set(&value, as_arg(5), NULL), 0);
     CHECK_INT(result_of(ferry_submit(pool, value_here, NULL)), 5);
-    CHECK_INT(kept(), 1);
+    CHECK_INT(freed, 1); /* values are all that this one had */
+    /* One that never runs has them until its end. */
+    gate g = GATE_INIT;
+    ferry_future *blocker = ferry_submit(pool, pass_gate, &g);
+    gate_wait_arrivals(&g, 1);
+    ferry_future *first = ferry_submit(pool, value_here, NULL);
+    CHECK_INT(ferry_cancel(first), FERRY_CANCEL_NEVER_RAN);
+    CHECK_INT(ferry_await(first), FERRY_EJOBCANCELED);
+    gate_open(&g);
+    CHECK_INT(result_of(blocker), 7);
+    gate_destroy(&g);
+    CHECK_INT(kept(), 2);
+    for (int i = 0; i < 2; i++)
+        CHECK(!((struct ferry__job *)ferry__thread_self()->cache.jobs[i])->values);
     return 0;
 }
 
