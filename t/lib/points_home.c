@@ -452,7 +452,8 @@ TASK_TEST(a_race_for_the_end) {
     for (int i = 1; i <= rounds; i++) {
         struct one ones[3] = {{&s, 1}, {&s, 2}, {&s, 3}};
         int calls = 0;
-        s.n_calls = s.fewer = 0;
+        s.n_calls = 0;
+        atomic_store(&s.fewer, 0);
         points_delay((uint64_t)i);
         s.job = ferry_ref(ferry_ref(ferry_submit(s.pool, at_once, NULL)));
         pthread_t thread = start_thread(adds_and_awaits, &ones[2]);
