@@ -151,17 +151,29 @@ static FERRY__NOINLINE bool prepare(ferry_loop *loop, struct ferry__task *task) 
     return false;
 }
 
+/* The frames of the one that comes after the next; its context was fetched when it became ready. */
+static inline void fetch_frames(const struct ferry__task *task) {
+#if FERRY__CONTEXT_ON_STACK
+    if (task->state == FERRY__TASK_WOKEN)
+        ferry__prefetch_to_write(task->stack->context.sp);
+#else
+    (void)task;
+#endif
+}
+
 /* `task` leaves the ready line, as the first in it. */
 static inline void leave_line(ferry_loop *loop, const struct ferry__task *task) {
     struct ferry__task *next = task->ready_next;
     loop->ready_first = next;
-    if (!next)
+    if (next)
+        fetch_frames(next);
+    else
         loop->ready_end = &loop->ready_first;
-#if FERRY__CONTEXT_ON_STACK
-    /* The frames of the one that comes after it; its context was fetched when it became ready. */
-    else if (next->state == FERRY__TASK_WOKEN)
-        ferry__prefetch_to_write(next->stack->context.sp);
-#endif
+}
+
+static inline void make_current(struct ferry__thread *thread, struct ferry__task *task) {
+    task->state = FERRY__TASK_RUNNING;
+    thread->current = &task->ctx;
 }
 
 /* The next task to run, made current; NULL: the loop's own stack is to go on. */
@@ -173,8 +185,7 @@ static inline struct ferry__task *next_task(ferry_loop *loop) {
         loop->steps--;
         if (task->state == FERRY__TASK_NEW && !prepare(loop, task))
             continue;
-        task->state = FERRY__TASK_RUNNING;
-        thread->current = &task->ctx;
+        make_current(thread, task);
         return task;
     }
     thread->current = &thread->ctx;
@@ -196,12 +207,26 @@ void ferry__task_suspend(struct ferry__task *task) {
     switch_away(task->ctx.loop, task);
 }
 
-/* It isn't forked. */
+static FERRY__NOINLINE void give_way_slowly(ferry_loop *loop, struct ferry__task *task) {
+    switch_away(loop, task);
+}
+
+/* It isn't forked. Mostly there is another one, which has run before. */
 static inline __attribute__((always_inline)) void give_way(ferry_loop *loop,
                                                            struct ferry__task *task) {
+    struct ferry__task *next = loop->ready_first;
     task->state = FERRY__TASK_READY;
     ferry__loop_push(loop, task);
-    switch_away(loop, task);
+    if (!next || loop->steps <= 0 || next->state == FERRY__TASK_NEW) {
+        give_way_slowly(loop, task);
+        return;
+    }
+    loop->steps--;
+    loop->ready_first = next->ready_next;
+    fetch_frames(next->ready_next);
+    make_current(atomic_load_explicit(&loop->thread, memory_order_relaxed), next);
+    ferry__context_switch(context_of(task), context_of(next));
+    reap(loop);
 }
 
 void ferry__task_yield(struct ferry__task *task) {

@@ -157,6 +157,13 @@ TASK_TEST(neighbours_and_others) {
     ferry_event_set(&n.event);
     CHECK_INT(ferry_await(n.awaiter), 7);
 
+    neighbours_begin(&n); /* a reference that is used when the awaiter has given its own back */
+    ferry_future *mine = ferry_ref(n.task);
+    ferry_event_set(&n.event);
+    CHECK_INT(ferry_await(n.awaiter), 7);
+    CHECK_INT(atomic_load(&mine->refs), 1);
+    CHECK_INT(ferry_await(mine), 7);
+
     neighbours_begin(&n); /* one without that left before */
     pthread_join(start_thread(looks_on_and_leaves, n.task), NULL);
     ferry_event_set(&n.event);
