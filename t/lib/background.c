@@ -105,6 +105,7 @@ TASK_TEST(heard) {
     CHECK_INT(ferry_background_spawn_with(NULL, fails, NULL, &named), 0);
     while (h.n < 1)
         ferry_yield();
+    CHECK_INT(atomic_load(&ferry_loop_current()->callbacks), 0); /* its own was counted */
     CHECK_INT(h.code, -EIO);
     CHECK_STR(h.name, "cache");
     CHECK_STR(h.message, "the cache is on fire");
@@ -216,6 +217,41 @@ static void the_loops_run_fails(void **state) {
     assert_int_equal(ferry_loop_run(loop, returns_nine, NULL), 9); /* that is over */
     assert_int_equal(ferry_loop_shutdown(loop, LONG), 0);
     assert_int_equal(ferry_loop_free(loop), 0);
+    ferry_log_set(NULL, NULL);
+}
+
+struct stopped {
+    ferry_loop *loop;
+    bool goes_on;
+};
+
+/* The error has been heard of when the run is stopped. */
+static int64_t is_stopped(void *arg) {
+    struct stopped *s = arg;
+    ferry_scope shield = FERRY_SCOPE_INIT;
+    CHECK_INT(ferry_background_spawn(fails, NULL), 0);
+    CHECK_INT(ferry_shield_open(&shield, FERRY_FOREVER), 0);
+    while (s->loop->background.failure == 0)
+        ferry_yield();
+    ferry_loop_stop(s->loop);
+    while (!s->goes_on)
+        ferry_yield();
+    return ferry_scope_close(&shield, 0);
+}
+
+static void a_stopped_run_keeps_its_error(void **state) {
+    (void)state;
+    ferry_log_set(quiet, NULL);
+    struct stopped s = {.loop = ferry_loop_new()};
+    assert_int_equal(ferry_background_configure(
+                         s.loop, &(ferry_background_options){.on_error = FERRY_BACKGROUND_FAIL}),
+                     0);
+    assert_int_equal(ferry_loop_run(s.loop, is_stopped, &s), FERRY_ESTOPPED);
+    s.goes_on = true;
+    assert_int_equal(ferry_loop_run(s.loop, NULL, NULL), -EIO);
+    assert_string_equal(ferry_errmsg(), "the cache is on fire");
+    assert_int_equal(ferry_loop_shutdown(s.loop, LONG), 0);
+    assert_int_equal(ferry_loop_free(s.loop), 0);
     ferry_log_set(NULL, NULL);
 }
 
@@ -348,7 +384,7 @@ static void shut_down(void **state) {
         int ends;
     } cases[] = {{false, true, LONG, -ECANCELED},
                  {true, false, LONG, 1},
-                 {true, true, 5, -ECANCELED}}; /* its grace is over */
+                 {true, true, 300, -ECANCELED}}; /* its grace is over, twice */
     for (int i = 0; i < 3; i++) {
         struct ends e = {
             .pool = make_pool(1, NULL), .drain = cases[i].drain, .never = cases[i].never};
@@ -549,6 +585,8 @@ int main(void) {
         CASE("RUN-09 an error in the background goes to the handler, on the loop", heard),
         CASE("RUN-09 an error in the background ends the run on demand", the_run_fails),
         CASE("RUN-09 it ends the run of a loop, also one that was stopped", the_loops_run_fails),
+        CASE("RUN-09 a run that was stopped keeps the error until it ends",
+             a_stopped_run_keeps_its_error),
         CASE("the background belongs to no scope", of_no_scope),
         CASE("the background is bounded, and what is refused stays the caller's", bounded),
         CASE("a full queue doesn't hold the caller up", behind_a_full_queue),

@@ -315,6 +315,8 @@ TASK_TEST(in_a_cancelled_scope) {
     ferry_scope_open(&scope, FERRY_FOREVER);
     ferry_scope_cancel(&scope);
     CHECK_INT(ferry_limiter_acquire(limiter, "a"), -ECANCELED);
+    CHECK_INT(ferry_limiter_try(limiter, "a"), 0); /* it never waits */
+    CHECK_INT(ferry_limiter_release(limiter, "a"), 0);
     ferry_scope_close(&scope, 0);
     end_of(limiter);
     return 0;
@@ -733,7 +735,7 @@ int main(void) {
         CASE("released, then cancelled: it has it", released_then_cancelled),
         CASE("cancelled, then released: the next one has it", cancelled_then_released),
         CASE("released in the tick in which the time is over: it has it", released_then_timed_out),
-        CASE("in a cancelled scope nothing is taken", in_a_cancelled_scope),
+        CASE("in a cancelled scope nothing is taken but by a try", in_a_cancelled_scope),
         CASE("THR-04 a call that was given up keeps its token until its thread ends",
              given_up_and_still_counted),
         CASE("THR-04 one dead server doesn't eat all threads", a_dead_server),

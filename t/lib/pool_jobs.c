@@ -322,6 +322,29 @@ static void idle_for_too_long(void **state) {
     end_both(pool, &w, executor);
 }
 
+/* One goes, and somebody looks again when the other's time comes. */
+static void the_next_one_expires_later(void **state) {
+    (void)state;
+    struct works w = {0};
+    ferry_executor *executor = make_pool(1, NULL);
+    ferry_pool *pool =
+        open_pool(&w, 2, (ferry_pool_options){.executor = executor, .idle_ms = 3600000});
+    struct thing *a = acquired(pool), *b = acquired(pool);
+    assert_int_equal(ferry_pool_release(pool, a), 0);
+    assert_int_equal(ferry_pool_release(pool, b), 0);
+    ferry__lock(&pool->lock);
+    pool->idle_last->since -= 3600001 * FERRY__MS;
+    ferry__unlock(&pool->lock);
+    ferry__service_set(pool->timer, 0);
+    until_expired(pool, 1);
+    ferry__lock(&pool->lock);
+    bool alarm = pool->alarm;
+    ferry__unlock(&pool->lock);
+    assert_true(alarm);
+    assert_int_equal(pool_stats(pool).idle, 1);
+    end_both(pool, &w, executor);
+}
+
 /* By the clock, and on the process's own executor. */
 static void idle_without_an_executor(void **state) {
     (void)state;
@@ -509,6 +532,7 @@ int main(void) {
         CASE("closed while jobs create", closed_during_the_job),
         CASE("a job isn't waited for on a loop's own thread", no_job_is_waited_for_on_the_loop),
         CASE("what is idle for too long goes, but for the last ones", idle_for_too_long),
+        CASE("after one that goes the next one's time is seen to", the_next_one_expires_later),
         CASE("it goes without an executor as well", idle_without_an_executor),
         CASE("it stays when no job can be made", idle_without_a_job),
         CASE("no memory at any point loses nothing", no_memory),
