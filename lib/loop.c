@@ -531,9 +531,12 @@ int ferry_loop_free(ferry_loop *loop) {
         forget_forked(loop);
         return 0;
     }
-    /* After a shutdown those callbacks are left whose handles haven't ended. They are dropped. */
-    long callbacks =
-        atomic_load(&loop->state) == FERRY__LOOP_DOWN ? 0 : ferry__loop_callbacks(loop);
+    /* After a shutdown those callbacks are left whose handles haven't ended. They are dropped. And
+     * jobs that were left behind may have come home since: nobody else takes them out. */
+    bool down = atomic_load(&loop->state) == FERRY__LOOP_DOWN;
+    if (down && loop->n_tasks == 0 && !loop->turning && !loop->own_run)
+        close_inbox(loop);
+    long callbacks = down ? 0 : ferry__loop_callbacks(loop);
     long jobs = ferry__loop_jobs(loop);
     bool gone = ferry__loop_base_gone(loop), busy = loop->n_tasks > 0 || callbacks > 0 || jobs > 0;
     if (gone && busy)

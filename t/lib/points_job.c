@@ -219,6 +219,23 @@ static void a_loop_isnt_freed_before_its_job_is_home(void **state) {
     close_homeward(&h, 1);
 }
 
+/* It was left behind by the shutdown: nobody turns the loop any more. */
+static void a_loop_is_freed_after_a_job_came_home_late(void **state) {
+    (void)state;
+    for (int early = 0; early < 2; early++) {
+        struct homeward h;
+        open_homeward(&h, NULL);
+        ferry_loop *loop = ferry_loop_new();
+        assert_int_equal(ferry_loop_run(loop, submits_and_ends, &h), 0);
+        assert_int_equal(ferry_loop_shutdown(loop, 1), 0);
+        if (early)
+            assert_int_equal(ferry_loop_free(loop), -EBUSY);
+        ends_now(&h);
+        assert_int_equal(ferry_loop_free(loop), 0);
+        close_homeward(&h, 0);
+    }
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a job that is submitted while its scope is being cancelled sees that",
@@ -234,6 +251,8 @@ int main(void) {
              it_comes_home_while_the_inbox_is_closed),
         CASE("RUN-05 a loop isn't freed before a job is home that has ended",
              a_loop_isnt_freed_before_its_job_is_home),
+        CASE("RUN-05 a loop that was shut down is freed when its last job has come home",
+             a_loop_is_freed_after_a_job_came_home_late),
     };
     return SUPPORT_RUN(tests);
 }
