@@ -75,11 +75,13 @@ static void a_strand_stays_on_its_thread(void **state) {
     struct visit visits[MANY];
     ferry_future *jobs[MANY];
     for (int round = 0; round < 2; round++) {
+        gate g = GATE_INIT;
         journal.n = 0;
         for (int i = 0; i < MANY; i++) {
-            visits[i] = (struct visit){&journal, i, NULL};
+            visits[i] = (struct visit){&journal, i, i == 0 ? &g : NULL};
             jobs[i] = ferry_submit(strand, visit, &visits[i]);
         }
+        gate_open(&g); /* it isn't out of jobs before */
         for (int i = 0; i < MANY; i++)
             assert_int_equal(ferry_await(jobs[i]), i);
     }
