@@ -1,5 +1,5 @@
-/* Jobs and what runs them: shared by executor.c, submit.c, job.c, threads.c (with idle.c and help.c),
- * strand.c and inline.c.
+/* Jobs and what runs them: shared by executor.c, submit.c, job.c, threads.c (with idle.c and
+ * help.c), strand.c and inline.c.
  *
  * An executor's lock guards its line, its counters and the state of the jobs in the line. A pool
  * has a second one, for its door: what is submitted comes in there, and the threads take all of

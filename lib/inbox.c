@@ -104,8 +104,8 @@ struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox) {
 
 /* With one processor nobody can bring anything while this thread looks: it lets the others run
  * instead, so that nobody has to wake it. When there is nothing then it is left out once, three
- * times, ...; when it took long, for so much longer that nothing much is lost by it: who sleeps gets
- * the processor before others that go on and on, who gives way doesn't. */
+ * times, ...; when it took long, for so much longer that nothing much is lost by it: who sleeps
+ * gets the processor before others that go on and on, who gives way doesn't. */
 static bool give_way(struct ferry__inbox *inbox) {
     if (inbox->left_out > 0) {
         inbox->left_out--;

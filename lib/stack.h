@@ -85,8 +85,8 @@ int ferry__stack_get(struct ferry__stack_cache *cache, size_t size, struct ferry
 /* Takes a stack back. Nothing may run on it any more. */
 void ferry__stack_put(struct ferry__stack_cache *cache, struct ferry__stack *stack);
 
-/* What both do mostly: the latest warm stack of a class, NULL: there is none; a finished one becomes
- * that, false: there is more to do. */
+/* What both do mostly: the latest warm stack of a class, NULL: there is none; a finished one
+ * becomes that, false: there is more to do. */
 static inline struct ferry__stack *ferry__stack_latest(struct ferry__stack_class *pool) {
     struct ferry__stack *latest = pool->warm_latest;
     if (latest) {

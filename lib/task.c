@@ -4,17 +4,19 @@
  *                    -> READY -> RUNNING
  *
  * All of that happens on the loop's thread. A task stands in the ready line when it is NEW, READY
- * (it gave way) or WOKEN, and nowhere when it is PARKED; exactly one event makes a parked task ready: the grant of its waiter
- * (any thread, through the inbox), or the loop deciding its waiter as cancelled or timed out.
+ * (it gave way) or WOKEN, and nowhere when it is PARKED; exactly one event makes a parked task
+ * ready: the grant of its waiter (any thread, through the inbox), or the loop deciding its waiter
+ * as cancelled or timed out.
  *
  * Whoever gives the thread away picks the next ready task and switches to it directly; the loop's
  * own stack is resumed when none is ready or the slice's steps are used up. A task that has ended
  * can't free the stack that it stands on: the next one to run does (reap).
  *
- * References on the handle: the user's, one of the running side until the task has ended, one for a
- * kick from another thread that is on its way. Where there are only the first two, and the user's is
- * that of a task of the same loop that awaits the end, that end is told without the handle's lock,
- * and the running side's reference given back without an atomic operation: t/model/neighbour.pml. */
+ * References on the handle: the user's, one of the running side until the task has ended, one
+ * for a kick from another thread that is on its way. Where there are only the first two, and the
+ * user's is that of a task of the same loop that awaits the end, that end is told without the
+ * handle's lock, and the running side's reference given back without an atomic operation:
+ * t/model/neighbour.pml. */
 #include "config.h"
 
 #include <errno.h>
