@@ -12,13 +12,8 @@ void *ferry__malloc_aligned(size_t alignment, size_t size);
 void *ferry__calloc(size_t count, size_t size);
 void *ferry__realloc(void *block, size_t size);
 void ferry__free(void *block);
-/* memset(at, 0, size) by the C library, where the compiler would take an instruction that is
- * slow to begin. */
-static inline void ferry__zero(void *at, size_t size) {
-    __asm__("" : "+r"(size));
-    memset(at, 0, size);
-}
-/* The same of a few words, so many that the compiler knows it: a store for each 16 bytes. */
+/* memset(at, 0, size) of a few words, so many that the compiler knows it: a store for each 16
+ * bytes, where the compiler would take an instruction that is slow to begin. */
 typedef long long ferry__two_words __attribute__((vector_size(16), aligned(8), may_alias));
 static inline __attribute__((always_inline)) void ferry__zero_words(void *at, size_t size) {
     char *to = at;

@@ -532,6 +532,9 @@ static inline void ferry__future_set_done(ferry_future *f) {
     atomic_store_explicit(&f->state, FERRY__DONE, memory_order_release);
 }
 
+/* then.c: its callback will never be called, which is logged. */
+void ferry__then_dropped(const ferry_future *f);
+
 /* group.c: a member has ended; called once, after the future was decided, without locks, before
  * its own waiters run. */
 void ferry__group_member_done(struct ferry__member *member, ferry_future *f);

@@ -122,7 +122,7 @@ struct ferry__after {
     struct ferry__work *turn;    /* a strand's, to stand in its pool's line */
     struct ferry__wakes wakes;
 };
-void ferry__executor_do(ferry_executor *executor, struct ferry__after *after);
+void ferry__executor_do(ferry_executor *executor, struct ferry__after *after); /* the same, when there is something */
 static inline void ferry__executor_after(ferry_executor *executor, struct ferry__after *after) {
     FERRY__POINT(executor_after);
     if (after->turn || after->wake || after->start || after->wakes.first)
@@ -184,7 +184,8 @@ static inline void ferry__line_take(ferry_executor *executor, struct ferry__work
 }
 void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job,
                              struct ferry__after *after);
-static inline struct ferry__job *ferry__executor_take(ferry_executor *executor, struct ferry__work *work) {
+static inline struct ferry__job *ferry__executor_take(ferry_executor *executor,
+                                                      struct ferry__work *work) {
     struct ferry__job *job = ferry__container(work, struct ferry__job, work);
     ferry__line_take(executor, work);
     job->state = FERRY__JOB_TAKEN;

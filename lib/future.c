@@ -410,8 +410,7 @@ void ferry__future_tell_home(ferry_future *f, ferry_loop *home) {
 
 void ferry__future_drop_home(ferry_future *f) {
     if (atomic_load_explicit(&f->state, memory_order_acquire) & FERRY__CALLS) {
-        ferry__log(FERRY_LOG_WARNING, "the callback for '%s' was dropped: its loop was closed",
-                   f->name);
+        ferry__then_dropped(f);
         tell_rest(f);
     }
     unref(f, 1);

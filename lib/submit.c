@@ -370,9 +370,9 @@ static FERRY__NOINLINE ferry_future *submit_any(ferry_executor *executor, ferry_
     return &job->future;
 }
 
-static FERRY__NOINLINE ferry_future *submit_new(ferry_executor *executor, ferry_fn fn, void *arg,
-                                                const ferry_job_options *options,
-                                                struct ferry__member *member) {
+FERRY__NOINLINE ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *arg,
+                                                   const ferry_job_options *options,
+                                                   struct ferry__member *member) {
     struct ferry__thread *thread = ferry__thread_self();
     if (!thread || (!executor && !(executor = ferry_executor_default())))
         return NULL;
@@ -388,16 +388,11 @@ static FERRY__NOINLINE ferry_future *submit_new(ferry_executor *executor, ferry_
     return &job->future;
 }
 
-ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *arg,
-                                   const ferry_job_options *options, struct ferry__member *member) {
-    return submit_new(executor, fn, arg, options, member);
-}
-
 ferry_future *ferry_submit_with(ferry_executor *executor, ferry_fn fn, void *arg,
                                 const ferry_job_options *options) {
     return ferry__submit_member(executor, fn, arg, options, NULL);
 }
 
 ferry_future *ferry_submit(ferry_executor *executor, ferry_fn fn, void *arg) {
-    return submit_new(executor, fn, arg, NULL, NULL);
+    return ferry__submit_member(executor, fn, arg, NULL, NULL);
 }

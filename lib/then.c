@@ -39,10 +39,14 @@ static void callback_run(ferry_loop *loop, struct ferry__item *item) {
     ferry__loop_unref(loop);
 }
 
+void ferry__then_dropped(const ferry_future *f) {
+    ferry__log(FERRY_LOG_WARNING, "the callback for '%s' was dropped: its loop was closed",
+               f->name);
+}
+
 static void callback_drop(struct ferry__item *item) {
     struct callback *c = ferry__container(item, struct callback, item);
-    ferry__log(FERRY_LOG_WARNING, "the callback for '%s' was dropped: its loop was closed",
-               c->future->name);
+    ferry__then_dropped(c->future);
     callback_free(c);
 }
 
