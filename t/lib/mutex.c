@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "exclusive.h"
 #include "oom.h"
 #include "storm.h"
 #include "support.h"
@@ -549,35 +550,9 @@ static void loops_and_threads(void **state) {
         assert_int_equal(anywhere.order[i], i + 1);
 }
 
-/* The last user frees the object that the mutex stands in, at once after its unlock. */
-struct shared {
-    ferry_mutex mutex;
-    int users; /* under the mutex */
-};
-
-static void *use_and_leave(void *arg) {
-    struct shared *shared = arg;
-    CHECK_INT(ferry_lock(&shared->mutex), 0);
-    bool last = --shared->users == 0;
-    CHECK_INT(ferry_unlock(&shared->mutex), 0);
-    if (last)
-        free(shared);
-    return NULL;
-}
-
 static void freed_after_the_last_unlock(void **state) {
     (void)state;
-    for (int i = 0; i < (support_slow() ? 200 : 2000); i++) {
-        struct shared *shared = calloc(1, sizeof *shared);
-        assert_non_null(shared);
-        shared->users = 3;
-        pthread_t threads[2];
-        for (int k = 0; k < 2; k++)
-            threads[k] = start_thread(use_and_leave, shared);
-        use_and_leave(shared);
-        for (int k = 0; k < 2; k++)
-            pthread_join(threads[k], NULL);
-    }
+    exclusive_freed_at_once(&exclusive_mutex);
 }
 
 /* The same looked at closely: an unlock that finds the line empty, since whoever stood there has

@@ -2,9 +2,9 @@
 #include "config.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "exclusive.h"
 #include "support.h"
 #include "waiters.h"
 
@@ -62,38 +62,8 @@ TASK_TEST(dead_tasks_and_jobs) {
     return 0;
 }
 
-/* Locks all, unlocks some of them in any order, and ends. */
-enum { SEVERAL = 5 };
-
-struct several {
-    ferry_mutex mutexes[SEVERAL];
-    bool kept[SEVERAL];
-    unsigned seed;
-};
-
-static int64_t lock_several_and_end(void *arg) {
-    struct several *s = arg;
-    for (int i = 0; i < SEVERAL; i++) {
-        CHECK_INT(ferry_lock(&s->mutexes[i]), 0);
-        s->kept[i] = true;
-    }
-    for (int n = rand_r(&s->seed) % (2 * SEVERAL); n > 0; n--) {
-        int i = rand_r(&s->seed) % SEVERAL;
-        CHECK_INT(ferry_unlock(&s->mutexes[i]), s->kept[i] ? 0 : -EPERM);
-        s->kept[i] = false;
-    }
-    return 0;
-}
-
 TASK_TEST(dead_owner_of_several) {
-    struct several s = {.seed = 5};
-    for (int round = 0; round < 100; round++) {
-        CHECK_INT(ferry_await(ferry_spawn(lock_several_and_end, &s)), 0);
-        for (int i = 0; i < SEVERAL; i++) {
-            CHECK_INT(ferry_trylock(&s.mutexes[i]), s.kept[i] ? -EOWNERDEAD : 0);
-            CHECK_INT(ferry_unlock(&s.mutexes[i]), 0);
-        }
-    }
+    exclusive_several_kept(&exclusive_mutex);
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "exclusive.h"
 #include "oom.h"
 #include "storm.h"
 #include "support.h"
@@ -578,70 +579,14 @@ static void dead_threads(void **state) {
     check_free(&lock);
 }
 
-/* Locks all, unlocks some of them in any order, and ends. */
-enum { SEVERAL = 5 };
-
-struct several {
-    ferry_rwlock locks[SEVERAL];
-    bool kept[SEVERAL];
-    unsigned seed;
-};
-
-static int64_t write_several_and_end(void *arg) {
-    struct several *s = arg;
-    for (int i = 0; i < SEVERAL; i++) {
-        CHECK_INT(ferry_wrlock(&s->locks[i]), 0);
-        s->kept[i] = true;
-    }
-    for (int n = rand_r(&s->seed) % (2 * SEVERAL); n > 0; n--) {
-        int i = rand_r(&s->seed) % SEVERAL;
-        CHECK_INT(ferry_rwunlock(&s->locks[i]), s->kept[i] ? 0 : -EPERM);
-        s->kept[i] = false;
-    }
-    return 0;
-}
-
 TASK_TEST(dead_writer_of_several) {
-    struct several s = {.seed = 5};
-    for (int round = 0; round < 100; round++) {
-        CHECK_INT(ferry_await(ferry_spawn(write_several_and_end, &s)), 0);
-        for (int i = 0; i < SEVERAL; i++) {
-            CHECK_INT(ferry_trywrlock(&s.locks[i]), s.kept[i] ? -EOWNERDEAD : 0);
-            CHECK_INT(ferry_rwunlock(&s.locks[i]), 0);
-        }
-    }
+    exclusive_several_kept(&exclusive_rwlock);
     return 0;
-}
-
-/* The last user frees the object that the lock stands in, at once after its unlock. */
-struct shared {
-    ferry_rwlock lock;
-    int users; /* under the lock */
-};
-
-static void *use_and_leave(void *arg) {
-    struct shared *shared = arg;
-    CHECK_INT(ferry_wrlock(&shared->lock), 0);
-    bool last = --shared->users == 0;
-    CHECK_INT(ferry_rwunlock(&shared->lock), 0);
-    if (last)
-        free(shared);
-    return NULL;
 }
 
 static void freed_after_the_last_unlock(void **state) {
     (void)state;
-    for (int i = 0; i < (support_slow() ? 200 : 2000); i++) {
-        struct shared *shared = calloc(1, sizeof *shared);
-        assert_non_null(shared);
-        shared->users = 3;
-        pthread_t threads[2];
-        for (int k = 0; k < 2; k++)
-            threads[k] = start_thread(use_and_leave, shared);
-        use_and_leave(shared);
-        for (int k = 0; k < 2; k++)
-            pthread_join(threads[k], NULL);
-    }
+    exclusive_freed_at_once(&exclusive_rwlock);
 }
 
 struct guarded {
