@@ -536,11 +536,7 @@ static void group_round(void *arg, int who, unsigned *seed) {
 
 static void groups_are_cancelled_at_any_moment(void **state) {
     (void)state;
-    ferry_executor *pool;
-    assert_int_equal(ferry_executor_new(&pool, &(ferry_executor_options){.threads_max = 4}), 0);
-    storm_run(3, 2, 3, support_slow() ? 20 : 100, group_round, pool);
-    assert_int_equal(ferry_executor_stop(pool, FERRY_FOREVER), 0);
-    ferry_executor_free(pool);
+    storm_run_on_pool(4, 3, 2, 3, support_slow() ? 20 : 100, group_round);
 }
 
 /* ---- Out of memory --------------------------------------------------------------------------- */

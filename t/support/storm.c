@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "pools.h"
 #include "support.h"
 
 enum { LONGEST_MS = 15000 }; /* where many want the processor; the watchdog comes after 60 s */
@@ -118,4 +119,11 @@ void storm_run(int threads, int loops, int tasks, int rounds, storm_round round,
     storm.over = true;
     pthread_mutex_unlock(&storm.lock);
     pthread_join(canceller, NULL);
+}
+
+void storm_run_on_pool(int workers, int threads, int loops, int tasks, int rounds,
+                       storm_round round) {
+    ferry_executor *pool = make_pool(workers, NULL);
+    storm_run(threads, loops, tasks, rounds, round, pool);
+    end_pool(pool);
 }

@@ -13,4 +13,9 @@ enum { STORM_MOST = 64 };
  * machine there are fewer rounds: none begins after 15 s. */
 void storm_run(int threads, int loops, int tasks, int rounds, storm_round round, void *arg);
 
+/* The same with a pool of `workers` threads that all share: it is the rounds' arg. After it, its
+ * jobs and threads must all come to their end. */
+void storm_run_on_pool(int workers, int threads, int loops, int tasks, int rounds,
+                       storm_round round);
+
 #endif

@@ -64,14 +64,12 @@ static inline int64_t try_number(ferry_stream *stream) {
     return rc == 0 ? NUMBER(item) : rc;
 }
 
-/* In ferry_run(): whichever allocation of use(variant) fails, alone or
- * with all that follow, use() holds and no memory is lost. */
 struct memory_sweep {
     ferry_fn use;
     void *variant;
 };
 
-static inline int64_t sweep_memory(void *arg) {
+static inline int64_t sweep_one(void *arg) {
     struct memory_sweep *s = arg;
     s->use(s->variant); /* what is made once and kept */
     for (int more = 0; more < 2; more++) {
@@ -84,6 +82,17 @@ static inline int64_t sweep_memory(void *arg) {
         }
     }
     return 0;
+}
+
+/* Whichever allocation of use() fails, alone or with all that follow, it holds and no memory is
+ * lost. Twice, each time in a loop of its own: with NULL and with something else as its
+ * argument. */
+static inline void sweep_memory(ferry_fn use) {
+    struct memory_sweep one = {.use = use}, other = {.use = use, .variant = &one};
+    long blocks = oom_blocks();
+    assert_int_equal(ferry_run(sweep_one, &one), 0);
+    assert_int_equal(ferry_run(sweep_one, &other), 0);
+    assert_int_equal(oom_blocks(), blocks);
 }
 
 #endif
