@@ -19,6 +19,7 @@
 #include "pools.h"
 #include "saturate.h"
 #include "support.h"
+#include "threads.h"
 #include "waiters.h"
 
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
@@ -37,8 +38,6 @@ static atomic_int refused;
 static gate *before_refusal; /* to be passed by who is refused; NULL */
 static _Thread_local unsigned wakes; /* by this thread */
 static _Thread_local bool is_worker; /* of a pool, as of its last call that comes here */
-static _Thread_local bool hold_wakes; /* of this thread, until it has let them go */
-static _Thread_local uint32_t *held[16];
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
                           void *arg) {
@@ -51,10 +50,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 }
 
 void __wrap_ferry__futex_wake(uint32_t *word, int count) {
-    if (hold_wakes && wakes < sizeof held / sizeof held[0])
-        held[wakes] = word;
-    else
-        __real_ferry__futex_wake(word, count);
+    __real_ferry__futex_wake(word, count);
     wakes++;
 }
 
@@ -81,6 +77,8 @@ void __wrap_ferry__executor_lock(ferry_executor *executor) {
 /* A worker that has slept so often for a while, and not to an end, has lost patience at least
  * once, and stays. */
 static atomic_int patient;
+/* A worker that was woken stops at the gate. */
+static gate *_Atomic woken;
 
 void __wrap_ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline) {
     static _Thread_local int naps;
@@ -88,6 +86,9 @@ void __wrap_ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline) {
     if (is_worker && deadline != FERRY__NEVER && ++naps == 3)
         atomic_fetch_add(&patient, 1);
     __real_ferry__futex_wait(word, seen, deadline);
+    gate *g = is_worker ? atomic_load(&woken) : NULL;
+    if (g)
+        gate_wait(g);
 }
 
 static struct kept_log log_kept;
@@ -238,8 +239,18 @@ TASK_TEST(the_only_thread_waits) {
 
 /* ---- Wake-ups ----------------------------------------------------------------------------------------- */
 
-static void until_all_sleep(long n) {
-    while (ferry__threads_idle() != n)
+/* Those who sleep until they are called: it takes a system call. */
+static long sleepers(ferry_executor *pool) {
+    long n = 0;
+    ferry__lock(&pool->lock);
+    for (struct ferry__worker *w = ferry__threads_of(pool)->idle; w; w = w->below)
+        n += w->counted && __atomic_load_n(&w->called, __ATOMIC_ACQUIRE) == ASLEEP;
+    ferry__unlock(&pool->lock);
+    return n;
+}
+
+static void until_all_sleep(ferry_executor *pool, long n) {
+    while (sleepers(pool) != n)
         sched_yield();
 }
 
@@ -256,7 +267,7 @@ static void a_burst_costs_one_wake_up(void **state) {
         gate g = GATE_INIT;
         ferry_future *jobs[100];
         assert_int_equal(ferry_await(ferry_submit(pool, return_arg, as_arg(1))), 1);
-        until_all_sleep(1);
+        until_all_sleep(pool, 1);
         wakes = 0;
         for (int k = 0; k < 100; k++)
             jobs[k] = ferry_submit(both[i], pass_gate, &g);
@@ -270,11 +281,6 @@ static void a_burst_costs_one_wake_up(void **state) {
     end_pool(pool);
 }
 
-static int64_t stand_and_tell(void *arg) {
-    gate_wait(arg);
-    return gettid();
-}
-
 /* One is woken, and hasn't got to the line yet: it will see what came meanwhile, and call the
  * others if need be. */
 static void one_wake_up_is_on_its_way(void **state) {
@@ -282,25 +288,18 @@ static void one_wake_up_is_on_its_way(void **state) {
     ferry_executor *pool = make_pool(3, NULL);
     gate g = GATE_INIT;
     ferry_future *jobs[10];
-    for (int i = 0; i < 3; i++)
-        jobs[i] = ferry_submit(pool, stand_and_tell, &g);
-    gate_wait_arrivals(&g, 3);
-    gate_open(&g);
-    int threads[3];
-    for (int i = 0; i < 3; i++)
-        threads[i] = (int)ferry_await(jobs[i]);
-    until_all_sleep(3);
-    for (int i = 0; i < 3; i++)
-        until_in_the_kernel(threads[i]);
+    saturation s;
+    saturate(&s, pool, 3);
+    desaturate(&s);
+    until_all_sleep(pool, 3);
+    atomic_store(&woken, &g);
     wakes = 0;
-    hold_wakes = true;
     for (int i = 0; i < 10; i++)
         jobs[i] = ferry_submit(pool, return_arg, as_arg(i));
-    hold_wakes = false;
-    unsigned held_back = wakes;
-    for (unsigned i = 0; i < held_back; i++)
-        __real_ferry__futex_wake(held[i], 1);
-    assert_int_equal(held_back, 1);
+    unsigned before_it_came = wakes;
+    atomic_store(&woken, NULL);
+    gate_open(&g);
+    assert_int_equal(before_it_came, 1);
     for (int i = 0; i < 10; i++)
         assert_int_equal(ferry_await(jobs[i]), i);
     end_pool(pool);
@@ -341,7 +340,7 @@ static void a_strand_wakes_nobody_for_its_next_job(void **state) {
     saturation s;
     saturate(&s, pool, 3);
     desaturate(&s);
-    until_all_sleep(3);
+    until_all_sleep(pool, 3);
     assert_int_equal(ferry_await(ferry_submit(strand, submit_and_count, strand)), 0);
     end_pool(strand);
     end_pool(pool);
@@ -360,11 +359,11 @@ static void the_least_number_stays(void **state) {
     atomic_store(&patient, 0);
     atomic_store(&leavers, &leaving);
     for (int i = 0; i < ALL; i++)
-        jobs[i] = ferry_submit(pool, stand_and_tell, &g);
+        jobs[i] = ferry_submit(pool, pass_gate, &g);
     gate_wait_arrivals(&g, ALL);
     gate_open(&g);
     for (int i = 0; i < ALL; i++)
-        assert_true(ferry_await(jobs[i]) > 0);
+        assert_int_equal(ferry_await(jobs[i]), 1);
     gate_wait_arrivals(&leaving, ALL - LEAST);
     while (atomic_load(&patient) < LEAST)
         sched_yield();
