@@ -319,7 +319,9 @@ static bool granted_late(const struct way *way, bool task, int64_t ms) {
     while (way->waiting(&s) != 1 && !point_reached(&over))
         sched_yield();
     begin(&next, &s, way, FERRY_FOREVER, !task, NULL);
-    while (way->waiting(&s) != 2 && !(point_reached(&over) && way->waiting(&s) == 1))
+    /* Who is over doesn't count, but its link is on a handle until it goes on. */
+    size_t both = 2, alone = way->waiting == future_waiting ? 2 : 1;
+    while (way->waiting(&s) != both && !(point_reached(&over) && way->waiting(&s) == alone))
         sched_yield();
     point_stop(&looked, way->looked);
     gate_open(&g.may_grant);
