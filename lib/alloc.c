@@ -44,6 +44,14 @@ void *ferry__calloc(size_t count, size_t size) {
     return block;
 }
 
+void *ferry__calloc_lines(size_t size) {
+    size = (size + FERRY__LINE_SIZE - 1) / FERRY__LINE_SIZE * FERRY__LINE_SIZE;
+    void *block = ferry__malloc_aligned(FERRY__LINE_SIZE, size);
+    if (block)
+        memset(block, 0, size);
+    return block;
+}
+
 void *ferry__realloc(void *block, size_t size) {
     return current.realloc(block, size ? size : 1);
 }

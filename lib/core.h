@@ -34,8 +34,6 @@
 #include "stack.h"
 
 #define FERRY__NAME_MAX 32
-#define FERRY__LINE_SIZE 64 /* bytes that processors pass to each other at once: of a cache line */
-#define FERRY__SENT_HOME 10 /* so many cache lines a processor may wait for at once, about */
 #define FERRY__NOINLINE __attribute__((noinline))
 #define ferry__container(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
@@ -149,6 +147,7 @@ struct ferry__heir {
     struct ferry__heir *next, *prev; /* of scope.c's list, under its lock */
     uint32_t listens; /* the generation in which it got on that list; 0: never */
     uint32_t calm;    /* as long as this is ferry__scope_cancels, `inherited` can't have been set */
+    bool is_runner;   /* the job's record says who runs it */
 };
 /* NULL for a task or a thread, which inherit nothing. */
 static inline struct ferry__heir *ferry__heir_of(struct ferry__ctx *ctx) {
@@ -345,8 +344,6 @@ struct ferry__thread {
     ferry_loop *loop;           /* own: the loop bound to this thread last, or NULL */
     struct ferry__worker *worker; /* own: of a pool; NULL */
     pthread_t pthread;          /* fixed, as long as it lives */
-    const void *sent_home[FERRY__SENT_HOME]; /* own: of a pool's thread: the last ones; they may be gone */
-    unsigned n_sent_home;       /* own */
     ferry_loop *client;         /* own: of a pool's thread: the loop that it works for; a reference. NULL */
     struct ferry__cache cache;  /* own */
     struct ferry__thread *next; /* under the list's lock */
@@ -405,6 +402,7 @@ struct ferry_future {
     bool telling;            /* under lock: done, and the list is being told */
     bool plain;              /* fixed: a task, a plain job (executor.h): a success has a result only */
     bool named;              /* fixed: the name is a copy of its own */
+    bool dated;              /* fixed: a job with a deadline */
     int64_t result;          /* before done */
     struct ferry__waiter *waiters; /* home's thread: tasks of it; the first one's prev is the last */
     struct ferry__item item; /* a job on its way home, to be told of or freed; a task that another thread starts or
@@ -623,7 +621,7 @@ void ferry__job_send_home(ferry_future *f);
 void ferry__job_destroy(ferry_future *f); /* future.c, at the last reference */
 void ferry__job_deliver(ferry_future *f, int64_t result);
 /* On its thread, before fn sleeps: who cancels the job kicks the thread from now on. */
-void ferry__job_listen(struct ferry__job *job, const struct ferry__thread *thread);
+void ferry__job_listen(struct ferry__heir *heir);
 /* What scope.c asks for on behalf of a job that runs: enum ferry__request. */
 int ferry__job_request(const ferry_future *f);
 /* ferry_submit_with() for a member of a group; `member` is set before the job can end. */

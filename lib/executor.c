@@ -252,7 +252,7 @@ void ferry__line_push(ferry_executor *executor, struct ferry__work *work) {
 
 void ferry__executor_enqueue(ferry_executor *executor, struct ferry__job *job,
                              struct ferry__after *after) {
-    job->state = FERRY__JOB_QUEUED;
+    job->work.state = FERRY__JOB_QUEUED;
     executor->stats.queued++;
     executor->entered++;
     ferry__line_push(executor, &job->work);
@@ -352,11 +352,11 @@ static struct ferry__job *next_to_cancel(ferry_executor *executor) {
     struct ferry__job *job = NULL;
     ferry__executor_lock(executor);
     for (struct ferry__work *work = executor->first; work && !job; work = work->next)
-        if (!work->strand)
+        if (!work->is_turn)
             job = ferry__container(work, struct ferry__job, work);
-    for (struct ferry__job *r = executor->running; r && !job; r = r->next_running)
-        if (!atomic_load(&r->request))
-            job = r;
+    for (struct ferry__work *work = executor->running; work && !job; work = work->next)
+        if (!atomic_load(&work->request))
+            job = ferry__container(work, struct ferry__job, work);
     if (job)
         ferry_ref(&job->future);
     ferry__executor_unlock(executor);
@@ -403,7 +403,8 @@ static void list_running(ferry_executor *executor) {
     char names[8][FERRY__NAME_MAX];
     long long ages[8];
     size_t listed = 0;
-    for (struct ferry__job *job = executor->running; job && listed < 8; job = job->next_running) {
+    for (struct ferry__work *work = executor->running; work && listed < 8; work = work->next) {
+        const struct ferry__job *job = ferry__container(work, struct ferry__job, work);
         snprintf(names[listed], FERRY__NAME_MAX, "%s", job->future.name);
         ages[listed++] = (long long)((now - job->started) / FERRY__MS);
     }

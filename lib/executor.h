@@ -31,16 +31,26 @@ enum ferry__wanted {
     FERRY__SOON      /* the same, but it may be done a little later: a thread comes for it anyway, in a moment */
 };
 
-/* What stands in a line: a job, or a strand's turn in its pool's line. */
+/* What stands in a line: a job, or a strand's turn in its pool's line; what is at work, in a list.
+ * The rest is a job's: the record is filled up, so that a job's line is enough for it. */
 struct ferry__work {
     struct ferry__work *next, *prev; /* under the lock of the executor in whose line (at whose door: in_lock) it stands */
-    ferry_executor *strand;          /* of a turn; NULL: a job's */
-    bool told;                       /* of a turn, under its pool's lock: its strand was told that all is cancelled */
+    bool is_turn;                /* fixed */
+    uint8_t state;               /* enum ferry__job_state; under the executor's lock; at the door: in_lock */
+    bool abandoned;              /* under hook_lock and the executor's lock; stays once fn has ended */
+    _Atomic uint8_t request;     /* atomic: enum ferry__request */
+    uint32_t calm;               /* fixed: of the context that it will be */
+};
+
+struct ferry__turn {
+    struct ferry__work work; /* first */
+    ferry_executor *strand;  /* whose; fixed */
+    bool told;               /* under its pool's lock: its strand was told that all is cancelled */
 };
 
 /* What two processors touch of a job that nothing special happens to is the first line of its
- * handle, and the two lines from `work` on; the rest of the handle, and what follows
- * `apart_rest`, is written and read where it was submitted. */
+ * handle, and the line that `work` begins; the rest of the handle, and what follows, is written and
+ * read where it was submitted. */
 struct ferry__job {
     ferry_future future;         /* first: two lines. future.plain: neither options nor inherited values */
 
@@ -48,18 +58,11 @@ struct ferry__job {
     ferry_fn fn;
     void *arg;
     ferry_loop *home;            /* fixed: future.home, which holds a reference; NULL */
-    int64_t deadline;
-
     struct ferry__cell *inherited; /* a reference; NULL. Fixed */
     int64_t started;             /* clock; under the executor's lock */
-    struct ferry__job *next_running, *prev_running; /* under the executor's lock */
-    _Atomic uintptr_t runner;    /* atomic: the struct ferry__thread that runs fn; plus 1: it was told; 0: there is nothing to tell */
-    uint32_t calm;               /* fixed: of the context that it will be */
-    _Atomic int request;         /* atomic: enum ferry__request */
-    uint8_t state;               /* enum ferry__job_state; under the executor's lock; at the door: in_lock */
-    bool abandoned;              /* under hook_lock and the executor's lock; stays once fn has ended */
-    char apart_rest[FERRY__LINE_SIZE - 50];
 
+    int64_t deadline;            /* fixed; where future.dated */
+    _Atomic uintptr_t runner;    /* atomic: the struct ferry__thread that runs fn; plus 1: it was told; 0: there is nothing to tell */
     ferry_executor *executor;    /* a reference */
     struct ferry__values *values; /* a reference, until it runs; NULL */
     ferry_callback then;         /* with FERRY__CALLS: the first that home asked for */
@@ -74,11 +77,13 @@ struct ferry__job {
     uint32_t hook_busy;          /* futex word: 1 while the hook runs */
     struct ferry__token *token;  /* of options.limiter; held until it is finished; NULL */
     ferry_job_options options;   /* only set when optioned */
-    char apart_end[32];          /* whole lines, where pointers have 8 bytes: the record begins with one, then */
+    char apart_end[16];          /* whole lines, where pointers have 8 bytes: the record begins with one, then */
 };
 
 _Static_assert(sizeof(ferry_future) == 2 * FERRY__LINE_SIZE || sizeof(void *) != 8,
                "what follows in a job begins with a cache line");
+_Static_assert(offsetof(struct ferry__job, deadline) == 3 * FERRY__LINE_SIZE || sizeof(void *) != 8,
+               "what a job's thread needs is in one cache line");
 
 struct ferry_executor {
     enum ferry__executor_kind kind;
@@ -88,7 +93,7 @@ struct ferry_executor {
     char name[FERRY__NAME_MAX];
     size_t queue_max;
     int full;
-    char apart_door[FERRY__LINE_SIZE]; /* what submitters write stands apart from what threads write */
+    char apart_door[FERRY__LINE_SIZE + 4]; /* what submitters write stands apart from what threads write */
 
     unsigned in_lock;    /* of a pool's door; comes after `lock`; guards the five below */
     size_t at_door;
@@ -97,29 +102,34 @@ struct ferry_executor {
     uint64_t entered;    /* jobs that ever came to the door or into the line */
     uint64_t left_seen;  /* of them: an older value of `left` */
 
-    char apart_both[FERRY__LINE_SIZE];
+    char apart_both[FERRY__LINE_SIZE + 16];
 
     _Atomic int wanted;  /* a pool: enum ferry__wanted (threads.c); under `lock`; also read under in_lock */
     /* Changed with both locks held: so either will do to read these. */
     bool closed;
     bool cancelling;     /* closed with FERRY_CLOSE_CANCEL */
     void *wait_first, *wait_last;     /* submitters that wait for a place: waiter.item is the job */
-    char apart[FERRY__LINE_SIZE];
+    char apart[FERRY__LINE_SIZE + 40];
 
     unsigned lock;       /* guards all below, and what threads.c and strand.c say */
     size_t delivering;   /* jobs that have left the line, or run no longer, and whose handles aren't done yet */
     struct ferry__work *first, *last; /* the line */
     _Atomic uint64_t left;            /* jobs that ever left it; also read under in_lock */
     void *stop_first, *stop_last;     /* who waits for the end */
-    struct ferry__job *running;       /* for reports and for telling them to stop */
+    struct ferry__work *running;      /* jobs, for reports and for telling them to stop */
     ferry_executor_stats stats;
 };
+_Static_assert((offsetof(ferry_executor, in_lock) % FERRY__LINE_SIZE == 0 &&
+                offsetof(ferry_executor, wanted) % FERRY__LINE_SIZE == 0 &&
+                offsetof(ferry_executor, lock) % FERRY__LINE_SIZE == 0) ||
+                   sizeof(void *) != 8,
+               "each of the three parts begins with a cache line");
 
 /* To be done once the executor's lock was dropped. Zero to begin with. */
 struct ferry__after {
     struct ferry__worker *wake;  /* a pool's thread that gets work */
     bool start;                  /* a pool's thread is to be made (it is counted already) */
-    struct ferry__work *turn;    /* a strand's, to stand in its pool's line */
+    struct ferry__turn *turn;    /* a strand's, to stand in its pool's line */
     struct ferry__wakes wakes;
 };
 void ferry__executor_do(ferry_executor *executor, struct ferry__after *after); /* the same, when there is something */
@@ -188,21 +198,34 @@ static inline struct ferry__job *ferry__executor_take(ferry_executor *executor,
                                                       struct ferry__work *work) {
     struct ferry__job *job = ferry__container(work, struct ferry__job, work);
     ferry__line_take(executor, work);
-    job->state = FERRY__JOB_TAKEN;
+    work->state = FERRY__JOB_TAKEN;
     executor->stats.queued--;
     uint64_t left = atomic_load_explicit(&executor->left, memory_order_relaxed);
     atomic_store_explicit(&executor->left, left + 1, memory_order_relaxed);
     return job;
 }
+/* The list of what is at work: jobs of an executor, turns of a pool. By the same links: it isn't in
+ * a line any more. */
+static inline void ferry__at_work(struct ferry__work **list, struct ferry__work *work) {
+    work->prev = NULL;
+    work->next = *list;
+    if (work->next)
+        work->next->prev = work;
+    *list = work;
+}
+static inline void ferry__work_done(struct ferry__work **list, struct ferry__work *work) {
+    if (work->prev)
+        work->prev->next = work->next;
+    else
+        *list = work->next;
+    if (work->next)
+        work->next->prev = work->prev;
+}
 static inline void ferry__executor_began(ferry_executor *executor, struct ferry__job *job) {
     job->started = ferry__now_roughly();
     executor->stats.running++;
     executor->stats.started++;
-    job->prev_running = NULL;
-    job->next_running = executor->running;
-    if (job->next_running)
-        job->next_running->prev_running = job;
-    executor->running = job;
+    ferry__at_work(&executor->running, &job->work);
 }
 /* After a job was taken, and is counted as running if it will: the places that are free now are
  * given away. */
@@ -211,14 +234,9 @@ void ferry__executor_admit_all(ferry_executor *executor, struct ferry__after *af
 /* Whoever waits for a place gets `code` instead. */
 void ferry__executor_refuse(ferry_executor *executor, int64_t code, struct ferry__wakes *wakes);
 static inline void ferry__executor_ended(ferry_executor *executor, struct ferry__job *job) {
-    if (job->prev_running)
-        job->prev_running->next_running = job->next_running;
-    else
-        executor->running = job->next_running;
-    if (job->next_running)
-        job->next_running->prev_running = job->prev_running;
+    ferry__work_done(&executor->running, &job->work);
     executor->stats.running--;
-    if (job->abandoned) /* settled: the worker has cleared job->thread before */
+    if (job->work.abandoned) /* settled: the worker has cleared job->thread before */
         executor->stats.abandoned--;
 }
 void ferry__executor_check_end(ferry_executor *executor, struct ferry__wakes *wakes);
@@ -265,7 +283,7 @@ static inline void ferry__job_blank(struct ferry__job *job) {
     job->future.named = false;
     job->future.plain = true;
     job->values = NULL;
-    job->optioned = job->abandoned = false;
+    job->optioned = job->work.abandoned = false;
     job->hook_lock = 0;
     job->thread = NULL;
     job->helping = NULL;
@@ -281,9 +299,10 @@ struct ferry__job_end {
 };
 /* Runs a job that was taken, on the calling thread. The end is the caller's to deliver. */
 struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__thread *thread);
-/* The same inside `waiting`, which awaits it on its own thread and is told with it. */
-struct ferry__job_end ferry__job_run_for(struct ferry__job *waiting, struct ferry__job *job,
-                                         struct ferry__thread *thread);
+/* The same inside the job of `ctx`, which awaits it on its own thread and is told with it. */
+struct ferry__job_end ferry__job_run_for(struct ferry__ctx *ctx, struct ferry__job *job);
+/* Its request, unless there is one already; nobody is told. */
+void ferry__job_ask(struct ferry__job *job);
 /* Nobody but the running side holds its handle. */
 static inline bool ferry__job_orphaned(const struct ferry__job *job) {
     return atomic_load_explicit(&job->future.refs, memory_order_acquire) == 1;
@@ -305,7 +324,7 @@ void ferry__pool_rouse(ferry_executor *pool, struct ferry__after *after); /* the
 enum ferry__wanted ferry__pool_wants(const ferry_executor *pool);
 void ferry__pool_wake(ferry_executor *pool, struct ferry__worker *worker);  /* no lock */
 void ferry__pool_start(ferry_executor *pool);                               /* no lock */
-void ferry__pool_turn(ferry_executor *pool, struct ferry__work *turn);      /* no lock: a strand's turn */
+void ferry__pool_turn(ferry_executor *pool, struct ferry__turn *turn);      /* no lock: a strand's turn */
 void ferry__pool_closed(ferry_executor *pool);                              /* no lock: idle threads leave */
 bool ferry__pool_ended(const ferry_executor *pool);
 size_t ferry__pool_spare(const ferry_executor *pool);                       /* jobs that threads will take at once */
@@ -326,14 +345,14 @@ long ferry__threads_idle(void); /* threads of all pools that sleep without work 
 void ferry__threads_forked(void); /* fork.c: in the child */
 
 /* strand.c, under the strand's lock unless said otherwise */
-struct ferry__work *ferry__strand_turn(ferry_executor *strand); /* one more, if there is need and room */
+struct ferry__turn *ferry__strand_turn(ferry_executor *strand); /* one more, if there is need and room */
 size_t ferry__strand_spare(const ferry_executor *strand);       /* turns that run no job */
 /* The turns are all at work: what is queued waits for one of the jobs that run. */
 bool ferry__strand_full(const ferry_executor *strand);
 void ferry__strand_helped(ferry_executor *strand, bool begins); /* a job runs without a turn, or has run */
-struct ferry__job *ferry__strand_begin(struct ferry__work *turn);                /* no lock; see there */
-bool ferry__strand_end(struct ferry__work *turn, struct ferry__job *job);        /* no lock; see there */
-void ferry__strand_fail(struct ferry__work *turn, struct ferry__job_end end);    /* no lock */
+struct ferry__job *ferry__strand_begin(struct ferry__turn *turn);                /* no lock; see there */
+bool ferry__strand_end(struct ferry__turn *turn, struct ferry__job *job);        /* no lock; see there */
+void ferry__strand_fail(struct ferry__turn *turn, struct ferry__job_end end);    /* no lock */
 bool ferry__strand_ended(const ferry_executor *strand);
 size_t ferry__strand_width(const ferry_executor *strand);         /* fixed */
 ferry_executor *ferry__strand_pool(const ferry_executor *strand); /* fixed */

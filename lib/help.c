@@ -30,7 +30,7 @@ static bool waits_without_bound(const struct ferry__ctx *ctx, int64_t deadline) 
  * executor's lock. */
 static bool stuck_behind(const struct ferry__job *job, const struct ferry__job *waiting,
                          const struct ferry__threads *pool) {
-    if (job->state != FERRY__JOB_QUEUED)
+    if (job->work.state != FERRY__JOB_QUEUED)
         return false;
     if (job->executor == &pool->base)
         return !pool->idle && !pool->searching;
@@ -50,7 +50,8 @@ bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f, int64_t deadlin
     if (!w || f->kind != FERRY__IS_JOB || w->helping >= HELP_DEPTH ||
         !waits_without_bound(ctx, deadline))
         return false;
-    struct ferry__job *job = (struct ferry__job *)f, *waiting = (struct ferry__job *)ctx->self;
+    struct ferry__job *job = (struct ferry__job *)f;
+    const struct ferry__job *waiting = (const struct ferry__job *)ctx->self;
     ferry_executor *executor = job->executor; /* ours as long as the handle is the caller's */
     struct ferry__after after = {0};
     ferry__executor_lock(executor);
@@ -66,14 +67,14 @@ bool ferry__worker_help(struct ferry__ctx *ctx, ferry_future *f, int64_t deadlin
         return false;
     FERRY__POINT(worker_help);
     w->helping++;
-    struct ferry__job_end end = ferry__job_run_for(waiting, job, ctx->thread);
+    struct ferry__job_end end = ferry__job_run_for(ctx, job);
     w->helping--;
     ferry__lock(&executor->lock);
     ferry__executor_ended(executor, job);
     count_helped(w->pool, executor, false);
     executor->delivering++;
     ferry__unlock(&executor->lock);
-    if (job->abandoned) {
+    if (job->work.abandoned) {
         ferry__lock(&w->pool->base.lock);
         ferry__worker_found(w->pool, w, job);
         ferry__unlock(&w->pool->base.lock);

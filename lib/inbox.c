@@ -19,11 +19,12 @@
  * Before it says so the loop may linger for a moment, as long as that pays (spin.c): it is awake
  * meanwhile. With one processor it gives way instead, to the threads of the jobs that it waits for.
  *
- * What is taken out at once may be many items, each in a cache line of another processor. Whoever
- * sends many says with each which one it sent a few items before (ahead), so that several of them
- * come at a time. It may be gone by then: the address is fetched from, never read.
+ * What is taken out at once may be many items, each in a cache line of another processor. The newest
+ * few stand in the line of `head`, which both sides have to get anyway (recent), and each item says
+ * which one came a few before it (ahead): so several of them come at a time. They may be gone by
+ * then: the addresses are fetched from, never read.
  *
- * Owners: head, awake, waking are atomic; `first`, `spin`, `in_vain`, `left_out` and
+ * Owners: head, awake, waking and recent are atomic; `first`, `spin`, `in_vain`, `left_out` and
  * `rests_until` belong to the loop's thread; the bell is fixed. */
 #include "config.h"
 
@@ -59,13 +60,16 @@ static void ring(struct ferry__inbox *inbox) {
     ferry__bell_ring(&inbox->bell);
 }
 
-bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item) {
-    return ferry__inbox_put_after(inbox, item, NULL);
+static void remember(struct ferry__inbox *inbox, struct ferry__item *item) {
+    unsigned n = atomic_load_explicit(&inbox->puts, memory_order_relaxed);
+    const void *_Atomic *place = &inbox->recent[n % FERRY__INBOX_RECENT];
+    item->ahead = atomic_load_explicit(place, memory_order_relaxed);
+    atomic_store_explicit(place, item, memory_order_relaxed);
+    atomic_store_explicit(&inbox->puts, n + 1, memory_order_relaxed);
 }
 
-bool ferry__inbox_put_after(struct ferry__inbox *inbox, struct ferry__item *item,
-                            const void *ahead) {
-    item->ahead = ahead;
+bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item) {
+    remember(inbox, item);
     struct ferry__item *head = atomic_load_explicit(&inbox->head, memory_order_relaxed);
     do {
         if (head == &closed_mark)
@@ -89,12 +93,23 @@ static struct ferry__item *turned_round(struct ferry__item *newest) {
     return oldest;
 }
 
+/* Those that came since the last time. */
+static void fetch_recent(struct ferry__inbox *inbox) {
+    unsigned n = atomic_load_explicit(&inbox->puts, memory_order_relaxed);
+    unsigned since = n - inbox->puts_seen;
+    inbox->puts_seen = n;
+    for (unsigned i = 1; i <= since && i <= FERRY__INBOX_RECENT; i++)
+        ferry__prefetch_to_write(atomic_load_explicit(&inbox->recent[(n - i) % FERRY__INBOX_RECENT],
+                                                      memory_order_relaxed));
+}
+
 struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox) {
     if (!inbox->first) {
         struct ferry__item *head = atomic_load_explicit(&inbox->head, memory_order_relaxed);
         if (!head || head == &closed_mark)
             return NULL;
         FERRY__POINT(inbox_take);
+        fetch_recent(inbox);
         inbox->first = turned_round(atomic_exchange(&inbox->head, NULL));
     }
     struct ferry__item *item = inbox->first;

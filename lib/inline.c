@@ -11,7 +11,7 @@ void ferry__inline_submit(ferry_executor *executor, struct ferry__job *job,
                           struct ferry__thread *thread) {
     ferry__lock(&executor->lock);
     bool closed = executor->closed;
-    job->state = FERRY__JOB_TAKEN;
+    job->work.state = FERRY__JOB_TAKEN;
     if (!closed)
         ferry__executor_began(executor, job);
     ferry__unlock(&executor->lock);

@@ -161,7 +161,6 @@ static void give_token(struct ferry__job *job) {
 static void home_run(ferry_loop *loop, struct ferry__item *item) {
     struct ferry__job *job = job_of(item);
     ferry__prefetch_to_write(&job->work); /* the record is used again soon */
-    ferry__prefetch_to_write(&job->inherited);
     if (still_counted(job))
         ferry__loop_count_here(loop, -1); /* it is awake, and sees for itself */
     ferry__future_tell_home(&job->future, loop); /* a turn holds a reference on the loop of its own */
@@ -216,9 +215,7 @@ void ferry__job_finish_at_home(struct ferry__job *job, struct ferry__job_end end
     if (left) {
         job->future.item.run = home_run;
         job->future.item.drop = home_drop;
-        const void **oldest = &thread->sent_home[thread->n_sent_home++ % FERRY__SENT_HOME], *ahead = *oldest;
-        *oldest = job;
-        if (!ferry__inbox_put_after(&home->inbox, &job->future.item, ahead))
+        if (!ferry__inbox_put(&home->inbox, &job->future.item))
             home_drop(&job->future.item);
         return;
     }
@@ -260,10 +257,10 @@ static void shut_out_signal(const struct ferry__job *job, bool was_blocked) {
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-static void no_more_hooks(struct ferry__job *job, const struct ferry__thread *thread) {
-    uintptr_t untold = (uintptr_t)thread;
-    if (atomic_load_explicit(&job->runner, memory_order_relaxed) == 0)
-        return; /* it was never set: only this thread does that */
+static void no_more_hooks(struct ferry__job *job, const struct ferry__heir *heir) {
+    uintptr_t untold = (uintptr_t)heir->ctx.thread;
+    if (!heir->is_runner)
+        return;
     if (atomic_compare_exchange_strong(&job->runner, &untold, 0))
         return; /* nobody has told it, and nobody will */
     ferry__lock(&job->hook_lock);
@@ -279,15 +276,17 @@ static void no_more_hooks(struct ferry__job *job, const struct ferry__thread *th
     }
 }
 
-void ferry__job_listen(struct ferry__job *job, const struct ferry__thread *thread) {
-    if (atomic_load_explicit(&job->runner, memory_order_relaxed) == 0)
-        atomic_store(&job->runner, (uintptr_t)thread);
+void ferry__job_listen(struct ferry__heir *heir) {
+    if (heir->is_runner)
+        return;
+    heir->is_runner = true;
+    atomic_store(&((struct ferry__job *)heir->ctx.self)->runner, (uintptr_t)heir->ctx.thread);
 }
 
 /* No deadline, no request, and no flag was set since it was submitted. */
 static bool nothing_to_see(const struct ferry__job *job) {
-    return job->deadline == FERRY__NEVER && !ferry__job_request(&job->future) &&
-           job->calm == atomic_load(&ferry__scope_cancels);
+    return !job->future.dated && !ferry__job_request(&job->future) &&
+           job->work.calm == atomic_load(&ferry__scope_cancels);
 }
 
 struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__thread *thread) {
@@ -299,30 +298,32 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
     ctx->self = &job->future;
     ctx->loop = job->home;
     heir.inherited = job->inherited;
-    heir.calm = job->calm;
+    heir.calm = job->work.calm;
     heir.listens = 0;
+    heir.is_runner = false;
     bool was_blocked = false, plain = job->future.plain;
     if (!plain) {
         ctx->values = job->values;
         job->values = NULL;
         was_blocked = admit_signal(job);
     }
-    ctx->root.deadline = ctx->next_deadline = job->deadline;
+    int64_t deadline = job->future.dated ? job->deadline : FERRY__NEVER;
+    ctx->root.deadline = ctx->next_deadline = deadline;
     atomic_store_explicit(&ctx->asked, 1, memory_order_relaxed);
     struct ferry__ctx *outer = thread->current;
     thread->current = ctx;
     struct ferry__job_end end = {-ECANCELED, &say_never};
     if (!plain)
-        atomic_store(&job->runner, (uintptr_t)thread);
+        ferry__job_listen(&heir);
     FERRY__POINT(job_began);
     /* A request that came before had nobody to tell: it is seen here. */
     if (nothing_to_see(job) ||
-        !ferry__scope_look(ctx, job->deadline == FERRY__NEVER ? 0 : ferry__now())) {
+        !ferry__scope_look(ctx, deadline == FERRY__NEVER ? 0 : ferry__now())) {
         end.result = job->fn(job->arg);
         end.detail = end.result < 0 ? ferry__error_take(ctx, end.result) : NULL;
     }
     FERRY__POINT(job_returned);
-    no_more_hooks(job, thread);
+    no_more_hooks(job, &heir);
     if (!plain)
         shut_out_signal(job, was_blocked);
     ferry__ctx_end(ctx);
@@ -333,16 +334,21 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
 /* ---- Telling it to stop --------------------------------------------------------------------------------- */
 
 int ferry__job_request(const ferry_future *f) {
-    return atomic_load(&((const struct ferry__job *)f)->request);
+    return atomic_load(&((const struct ferry__job *)f)->work.request);
+}
+
+void ferry__job_ask(struct ferry__job *job) {
+    uint8_t none = FERRY__REQUEST_NONE;
+    atomic_compare_exchange_strong(&job->work.request, &none, FERRY__REQUEST_CANCEL);
 }
 
 static void abandon(struct ferry__job *job) {
     struct ferry__after after = {0};
     ferry_executor *pool = NULL;
     ferry__lock(&job->hook_lock);
-    bool mine = job->thread && !job->abandoned;
+    bool mine = job->thread && !job->work.abandoned;
     if (mine) { /* counted before the worker can get to the end of the job */
-        job->abandoned = true;
+        job->work.abandoned = true;
         ferry__lock(&job->executor->lock);
         job->executor->stats.abandoned++;
         ferry__unlock(&job->executor->lock);
@@ -423,17 +429,17 @@ static void tell(struct ferry__job *job) {
         lose_patience(job);
 }
 
-struct ferry__job_end ferry__job_run_for(struct ferry__job *waiting, struct ferry__job *job,
-                                         struct ferry__thread *thread) {
-    ferry__job_listen(waiting, thread);
+struct ferry__job_end ferry__job_run_for(struct ferry__ctx *ctx, struct ferry__job *job) {
+    struct ferry__job *waiting = (struct ferry__job *)ctx->self;
+    ferry__job_listen(ferry__heir_of(ctx));
     ferry__lock(&waiting->hook_lock);
     waiting->helping = job;
     ferry__unlock(&waiting->hook_lock);
     FERRY__POINT(job_helping);
     /* Who told it before that didn't tell this one. */
-    if (atomic_load(&waiting->request))
+    if (ferry__job_request(ctx->self))
         ferry__job_cancel(&job->future);
-    struct ferry__job_end end = ferry__job_run(job, thread);
+    struct ferry__job_end end = ferry__job_run(job, ctx->thread);
     ferry__lock(&waiting->hook_lock);
     waiting->helping = NULL;
     ferry__unlock(&waiting->hook_lock);
@@ -443,13 +449,12 @@ struct ferry__job_end ferry__job_run_for(struct ferry__job *waiting, struct ferr
 int ferry__job_cancel(ferry_future *f) {
     struct ferry__job *job = (struct ferry__job *)f;
     ferry_ref(f); /* the hook may lead to the end of everybody else's */
-    int none = FERRY__REQUEST_NONE;
-    atomic_compare_exchange_strong(&job->request, &none, FERRY__REQUEST_CANCEL);
+    ferry__job_ask(job);
     FERRY__POINT(job_requested);
     ferry_executor *executor = job->executor;
     struct ferry__after after = {0};
     ferry__executor_lock(executor);
-    bool taken = job->state == FERRY__JOB_QUEUED;
+    bool taken = job->work.state == FERRY__JOB_QUEUED;
     if (taken) {
         ferry__executor_take(executor, &job->work);
         executor->stats.cancelled++;

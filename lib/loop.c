@@ -420,7 +420,7 @@ static struct event_base *new_base(int some_fd) {
 }
 
 static ferry_loop *loop_new(struct event_base *base) {
-    ferry_loop *loop = ferry__calloc(1, sizeof *loop);
+    ferry_loop *loop = ferry__calloc_lines(sizeof *loop);
     if (!loop) {
         errno = ENOMEM;
         return NULL;

@@ -22,13 +22,17 @@ static inline struct ferry__timer *ferry__heap_first(struct ferry__heap *heap) {
     return heap->used ? heap->at[0] : NULL;
 }
 
+enum { FERRY__INBOX_RECENT = 6 }; /* with `head` a cache line; and about what a processor can wait for at once */
 struct ferry__inbox {
     struct ferry__item *first;  /* loop thread: taken out, oldest first */
     struct ferry__spin spin;    /* loop thread */
+    unsigned puts_seen;         /* loop thread */
     unsigned in_vain, left_out; /* loop thread: how often in a row it gave way in vain; and isn't to try now */
     int64_t rests_until;        /* loop thread: since it took long, it isn't to try before */
-    char apart_head[FERRY__LINE_SIZE]; /* what the loop writes all the time stands apart from what the others write */
+    char apart_head[FERRY__LINE_SIZE + 16]; /* what the loop writes all the time stands apart from what the others write */
     _Atomic(struct ferry__item *) head; /* atomic: newest first, or the closed mark */
+    _Atomic unsigned puts;              /* atomic: about how many there were */
+    const void *_Atomic recent[FERRY__INBOX_RECENT]; /* atomic: what was put last, as a hint: it may be gone */
     char apart[FERRY__LINE_SIZE];
     _Atomic int awake;          /* atomic: the loop will look by itself before it sleeps */
     _Atomic int waking;         /* atomic: a wake-up is on its way */
@@ -38,8 +42,6 @@ struct ferry__inbox {
 int ferry__inbox_init(struct ferry__inbox *inbox);
 void ferry__inbox_fini(struct ferry__inbox *inbox);
 bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item); /* false: closed. Any thread */
-bool ferry__inbox_put_after(struct ferry__inbox *inbox, struct ferry__item *item,
-                            const void *ahead);
 struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox);            /* loop thread */
 bool ferry__inbox_linger(struct ferry__inbox *inbox); /* loop thread: waits for a moment, if that pays; anything there? */
 bool ferry__inbox_waits(struct ferry__inbox *inbox);                         /* something inside? */
@@ -127,6 +129,8 @@ struct ferry_loop {
     unsigned streams_lock;         /* guards streams and their links */
     ferry_stream *streams;         /* made here and not yet closed */
 };
+_Static_assert(offsetof(ferry_loop, inbox.head) % FERRY__LINE_SIZE == 0 || sizeof(void *) != 8,
+               "what both sides of an inbox write is one cache line");
 
 /* In the child of a fork the parent's loops stand still: nothing of theirs runs here. */
 static inline bool ferry__loop_forked(const ferry_loop *loop) {

@@ -120,7 +120,7 @@ void ferry__scope_listen(struct ferry__ctx *ctx) {
     struct ferry__heir *heir = ferry__heir_of(ctx);
     uint32_t generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
     if (heir)
-        ferry__job_listen((struct ferry__job *)ctx->self, ctx->thread);
+        ferry__job_listen(heir);
     if (!heir || !heir->inherited || heir->listens == generation)
         return;
     heir->listens = generation;

@@ -23,17 +23,28 @@ struct strand {
     size_t width;
     size_t under_way;           /* turns that aren't free */
     size_t helped;              /* jobs that run without a turn */
-    struct ferry__work *free;   /* turns, linked by next */
-    struct ferry__work turns[]; /* width of them */
+    struct ferry__turn *free;   /* linked by work.next */
+    struct ferry__turn turns[]; /* width of them */
 };
 
 static struct ferry__detail say_pool = FERRY__STATIC_DETAIL("a strand needs a pool to run on");
 
+static void push_free(struct strand *s, struct ferry__turn *turn) {
+    turn->work.next = s->free ? &s->free->work : NULL;
+    s->free = turn;
+}
+
+static struct ferry__turn *pop_free(struct strand *s) {
+    struct ferry__turn *turn = s->free;
+    s->free = (struct ferry__turn *)turn->work.next; /* NULL is NULL */
+    return turn;
+}
+
 static void free_all(struct strand *s) {
     s->free = NULL;
     for (size_t i = 0; i < s->width; i++) {
-        s->turns[i] = (struct ferry__work){.strand = &s->base, .next = s->free};
-        s->free = &s->turns[i];
+        s->turns[i] = (struct ferry__turn){.work.is_turn = true, .strand = &s->base};
+        push_free(s, &s->turns[i]);
     }
     s->under_way = s->helped = 0;
 }
@@ -105,26 +116,23 @@ void ferry__strand_helped(ferry_executor *strand, bool begins) {
     s->helped = begins ? s->helped + 1 : s->helped - 1;
 }
 
-struct ferry__work *ferry__strand_turn(ferry_executor *strand) {
+struct ferry__turn *ferry__strand_turn(ferry_executor *strand) {
     struct strand *s = (struct strand *)strand;
-    struct ferry__work *turn = s->free;
-    if (!turn || s->under_way >= strand->stats.queued + in_turns(s))
+    if (!s->free || s->under_way >= strand->stats.queued + in_turns(s))
         return NULL;
-    s->free = turn->next;
     s->under_way++;
     ferry__executor_ref(strand);
-    return turn;
+    return pop_free(s);
 }
 
 /* Under the lock. */
-static void free_turn(struct strand *s, struct ferry__work *turn) {
-    turn->next = s->free;
-    s->free = turn;
+static void free_turn(struct strand *s, struct ferry__turn *turn) {
+    push_free(s, turn);
     s->under_way--;
 }
 
 /* A worker has got to a turn: the job that it is to run, counted as running; NULL: none is left. */
-struct ferry__job *ferry__strand_begin(struct ferry__work *turn) {
+struct ferry__job *ferry__strand_begin(struct ferry__turn *turn) {
     ferry_executor *strand = turn->strand;
     struct ferry__after after = {0};
     struct ferry__job *job = NULL;
@@ -140,8 +148,7 @@ struct ferry__job *ferry__strand_begin(struct ferry__work *turn) {
     /* A close of the pool that hasn't seen this job among those that run has set the flag
      * before. */
     if (job && __atomic_load_n(&((struct strand *)strand)->pool->cancelling, __ATOMIC_RELAXED)) {
-        int none = FERRY__REQUEST_NONE;
-        atomic_compare_exchange_strong(&job->request, &none, FERRY__REQUEST_CANCEL);
+        ferry__job_ask(job);
     }
     return job;
 }
@@ -149,7 +156,7 @@ struct ferry__job *ferry__strand_begin(struct ferry__work *turn) {
 /* The job, if there was one, has come to its end; it is the caller's to finish, and counts as
  * `delivering`. True: the turn is to stand in the pool's line again. False: it is free, and its
  * reference on the strand is the caller's. No list of the pool holds it when this is called. */
-bool ferry__strand_end(struct ferry__work *turn, struct ferry__job *job) {
+bool ferry__strand_end(struct ferry__turn *turn, struct ferry__job *job) {
     ferry_executor *strand = turn->strand;
     struct strand *s = (struct strand *)strand;
     ferry__lock(&strand->lock);
@@ -166,7 +173,7 @@ bool ferry__strand_end(struct ferry__work *turn, struct ferry__job *job) {
 }
 
 /* There is no thread to run it: what the strand has fails. */
-void ferry__strand_fail(struct ferry__work *turn, struct ferry__job_end end) {
+void ferry__strand_fail(struct ferry__turn *turn, struct ferry__job_end end) {
     ferry_executor *strand = turn->strand;
     struct ferry__work *failed = NULL;
     struct ferry__wakes wakes = {0};

@@ -86,7 +86,7 @@ static FERRY__NOINLINE struct ferry__job *fresh(void) {
     if (!job)
         return NULL;
     ferry__future_init(&job->future, FERRY__IS_JOB, NULL, NULL);
-    job->work.strand = NULL;
+    job->work.is_turn = false;
     ferry__job_blank(job);
     return job;
 }
@@ -110,15 +110,16 @@ static inline void fill(struct ferry__job *job, ferry_executor *executor, ferry_
                         struct ferry__member *member, ferry_loop *home, struct ferry__cell *cell,
                         int64_t deadline, uint32_t calm, bool counted) {
     ferry__future_again(&job->future, home, member);
-    job->state = FERRY__JOB_WAITING;
+    job->work.state = FERRY__JOB_WAITING;
     job->fn = fn;
     job->arg = arg;
     job->home = home;
-    job->deadline = deadline;
     job->inherited = cell;
+    job->work.calm = calm;
+    atomic_store_explicit(&job->work.request, FERRY__REQUEST_NONE, memory_order_relaxed);
+    job->future.dated = deadline != FERRY__NEVER;
+    job->deadline = deadline;
     atomic_store_explicit(&job->runner, 0, memory_order_relaxed);
-    job->calm = calm;
-    atomic_store_explicit(&job->request, FERRY__REQUEST_NONE, memory_order_relaxed);
     job->executor = executor;
     atomic_store_explicit(&job->counted, counted, memory_order_relaxed);
     job->hooked = false;
@@ -250,7 +251,7 @@ leave_at_door(ferry_executor *pool, struct ferry__job *job, const struct ferry__
         return false;
     }
     struct ferry__work *work = &job->work;
-    job->state = FERRY__JOB_QUEUED;
+    work->state = FERRY__JOB_QUEUED;
     work->next = NULL;
     work->prev = pool->in_last;
     if (work->prev)
@@ -364,7 +365,7 @@ static FERRY__NOINLINE ferry_future *submit_any(ferry_executor *executor, ferry_
                (rc = ferry__token_take(options->limiter, options->key, &job->token)) < 0) {
         ferry__job_finish(job, (struct ferry__job_end){rc, ferry__error_take(ctx, rc)});
     } else {
-        job->calm = calm;
+        job->work.calm = calm;
         ferry__job_submit(job);
     }
     return &job->future;

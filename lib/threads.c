@@ -95,7 +95,7 @@ int ferry_executor_new(ferry_executor **out, const ferry_executor_options *optio
         return (int)ferry_fail(-EINVAL,
                                "executor '%s' with threads_max %d: at least one thread is needed",
                                options->name ? options->name : "ferry", options->threads_max);
-    struct ferry__threads *pool = ferry__calloc(1, sizeof *pool);
+    struct ferry__threads *pool = ferry__calloc_lines(sizeof *pool);
     if (!pool)
         return -ENOMEM;
     ferry__executor_init(&pool->base, FERRY__POOL, options, "ferry");
@@ -215,13 +215,13 @@ void ferry__pool_wake(ferry_executor *executor, struct ferry__worker *worker) {
         ferry__futex_wake(&worker->called, 1);
 }
 
-static void push_turn(ferry_executor *executor, struct ferry__work *turn) {
+static void push_turn(ferry_executor *executor, struct ferry__turn *turn) {
     turn->told = false;
     ferry__threads_of(executor)->turns_waiting++;
-    ferry__line_push(executor, turn);
+    ferry__line_push(executor, &turn->work);
 }
 
-void ferry__pool_turn(ferry_executor *executor, struct ferry__work *turn) {
+void ferry__pool_turn(ferry_executor *executor, struct ferry__turn *turn) {
     struct ferry__after after = {0};
     ferry__executor_lock(executor);
     push_turn(executor, turn);
@@ -237,9 +237,10 @@ ferry_executor *ferry__pool_untold(ferry_executor *executor) {
     struct ferry__work *lists[] = {executor->first, pool->turns};
     for (int i = 0; i < 2 && !strand; i++) {
         for (struct ferry__work *work = lists[i]; work && !strand; work = work->next) {
-            if (work->strand && !work->told) {
-                work->told = true;
-                strand = work->strand;
+            struct ferry__turn *turn = work->is_turn ? (struct ferry__turn *)work : NULL;
+            if (turn && !turn->told) {
+                turn->told = true;
+                strand = turn->strand;
                 ferry__executor_ref(strand);
             }
         }
@@ -255,7 +256,7 @@ ferry_executor *ferry__pool_at_work(ferry_executor *executor, size_t i) {
     while (turn && i-- > 0)
         turn = turn->next;
     if (turn) {
-        strand = turn->strand;
+        strand = ((struct ferry__turn *)turn)->strand;
         ferry__executor_ref(strand);
     }
     ferry__unlock(&executor->lock);
@@ -340,27 +341,6 @@ static enum step rest(struct ferry__threads *pool, struct ferry__worker *w) {
     return IDLE;
 }
 
-/* A turn that is at work stands in a list of its own, by the same links. */
-static void turn_begins(struct ferry__threads *pool, struct ferry__work *turn) {
-    turn->prev = NULL;
-    turn->next = pool->turns;
-    if (turn->next)
-        turn->next->prev = turn;
-    pool->turns = turn;
-    pool->base.stats.running++;
-}
-
-static void turn_ends(struct ferry__threads *pool, struct ferry__work *turn) {
-    if (turn->prev)
-        turn->prev->next = turn->next;
-    else
-        pool->turns = turn->next;
-    if (turn->next)
-        turn->next->prev = turn->prev;
-    turn->next = turn->prev = NULL;
-    pool->base.stats.running--;
-}
-
 /* How long jobs take here, as long as they come one after the other. Under the lock. */
 static void keep_pace(struct ferry__threads *pool, struct ferry__worker *w) {
     if (w->streak++ % FERRY__STREAK != 0)
@@ -379,9 +359,8 @@ static void keep_pace(struct ferry__threads *pool, struct ferry__worker *w) {
 
 /* What may be run next comes from another processor: it may come while this one is run. */
 static void prefetch(struct ferry__work *work) {
-    struct ferry__job *job = ferry__container(work, struct ferry__job, work);
-    ferry__prefetch_to_write(job);
-    ferry__prefetch_to_write(&job->inherited);
+    ferry__prefetch_to_write(work);
+    ferry__prefetch_to_write(ferry__container(work, struct ferry__job, work));
 }
 
 /* Counts the job that it has run as ended (NULL: none), and takes the first of the line; the
@@ -406,10 +385,11 @@ static enum step look_locked(struct ferry__threads *pool, struct ferry__worker *
     } else if (surplus(pool)) {
         pool->leaving++;
         step = LEAVE;
-    } else if ((*work)->strand) {
+    } else if ((*work)->is_turn) {
         ferry__line_take(executor, *work);
         pool->turns_waiting--;
-        turn_begins(pool, *work);
+        ferry__at_work(&pool->turns, *work);
+        executor->stats.running++;
     } else {
         ferry__executor_began(executor, ferry__executor_take(executor, *work));
         if (executor->first)
@@ -450,14 +430,15 @@ static enum step go_on(struct ferry__threads *pool, struct ferry__worker *w) {
 }
 
 static enum step run_turn(struct ferry__threads *pool, struct ferry__worker *w,
-                          struct ferry__work *turn, struct ferry__thread *thread) {
+                          struct ferry__turn *turn, struct ferry__thread *thread) {
     ferry_executor *executor = &pool->base, *strand = turn->strand;
     struct ferry__job_end end = {0, NULL};
     struct ferry__job *job = ferry__strand_begin(turn);
     if (job)
         end = ferry__job_run(job, thread);
     ferry__lock(&executor->lock);
-    turn_ends(pool, turn);
+    ferry__work_done(&pool->turns, &turn->work);
+    executor->stats.running--;
     if (job)
         ferry__worker_found(pool, w, job);
     ferry__unlock(&executor->lock);
@@ -493,8 +474,8 @@ static bool ends_loudly(const struct ferry__job *job, const struct ferry__job_en
 static enum step run(struct ferry__threads *pool, struct ferry__worker *w,
                      struct ferry__work **work, struct ferry__thread *thread) {
     ferry_executor *executor = &pool->base;
-    if ((*work)->strand) {
-        enum step step = run_turn(pool, w, *work, thread);
+    if ((*work)->is_turn) {
+        enum step step = run_turn(pool, w, (struct ferry__turn *)*work, thread);
         return step == BUSY ? look(pool, w, NULL, work) : step;
     }
     struct ferry__job *job = ferry__container(*work, struct ferry__job, work);
@@ -604,8 +585,8 @@ static void fail_line(struct ferry__threads *pool) {
     } else {
         failed = executor->first;
         for (struct ferry__work *work = failed; work; work = work->next) {
-            if (!work->strand) {
-                ferry__container(work, struct ferry__job, work)->state = FERRY__JOB_TAKEN;
+            if (!work->is_turn) {
+                work->state = FERRY__JOB_TAKEN;
                 jobs++;
             }
         }
@@ -621,8 +602,8 @@ static void fail_line(struct ferry__threads *pool) {
     while (failed) {
         struct ferry__work *work = failed;
         failed = work->next;
-        if (work->strand)
-            ferry__strand_fail(work, end);
+        if (work->is_turn)
+            ferry__strand_fail((struct ferry__turn *)work, end);
         else
             ferry__job_finish(ferry__container(work, struct ferry__job, work), end);
     }

@@ -96,7 +96,7 @@ enum ferry__waking ferry__idle_wait(struct ferry__threads *pool, struct ferry__w
 /* A job of this worker's has ended. If it was given up, its thread is back. Under the lock. */
 static inline void ferry__worker_found(struct ferry__threads *pool, struct ferry__worker *w,
                                        const struct ferry__job *job) {
-    if (job->abandoned && --w->lost == 0 && !w->blocked)
+    if (job->work.abandoned && --w->lost == 0 && !w->blocked)
         pool->lost--;
 }
 
