@@ -175,10 +175,23 @@ TASK_TEST(the_hook_is_called_once) {
 
 /* ---- The first reason is kept ---------------------------------------------------------------- */
 
+/* With a deadline that was ahead when it was cancelled: where the machine was too slow for that,
+ * another one is to try. */
+static void open_and_cancel(ferry_scope *scope, int64_t ms) {
+    for (;;) {
+        int64_t deadline = ferry__now() + ms * FERRY__MS; /* the scope's isn't earlier */
+        *scope = (ferry_scope)FERRY_SCOPE_INIT;
+        CHECK_INT(ferry_scope_open(scope, ms), 0);
+        ferry_scope_cancel(scope);
+        if (ferry__now() < deadline)
+            return;
+        ferry_scope_close(scope, 0);
+    }
+}
+
 static void check_reasons(void) {
-    ferry_scope scope = FERRY_SCOPE_INIT;
-    CHECK_INT(ferry_scope_open(&scope, 2), 0);
-    ferry_scope_cancel(&scope);
+    ferry_scope scope;
+    open_and_cancel(&scope, 2);
     ferry_scope shield = FERRY_SCOPE_INIT;
     CHECK_INT(ferry_shield_open(&shield, FERRY_FOREVER), 0);
     CHECK_INT(ferry_sleep(4), 0); /* past the deadline */
