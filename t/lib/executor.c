@@ -16,6 +16,7 @@
 #include "pools.h"
 #include "saturate.h"
 #include "support.h"
+#include "threads.h"
 #include "waiters.h"
 
 #define UNTIL_SUBMITTERS(pool, n) until_waiters(&(pool)->lock, &(pool)->wait_first, (n))
@@ -107,6 +108,18 @@ static void the_same_thread_again(void **state) {
     end_pool(pool);
 }
 
+/* Until all idle threads sleep until they are called: one that still looks at the door, or only naps,
+ * may come before the one that is. */
+static void until_all_sleep(ferry_executor *pool) {
+    for (bool all = false; !all; sched_yield()) {
+        ferry__lock(&pool->lock);
+        all = true;
+        for (struct ferry__worker *w = ferry__threads_of(pool)->idle; w; w = w->below)
+            all = all && w->counted;
+        ferry__unlock(&pool->lock);
+    }
+}
+
 static void last_idle_first_used(void **state) {
     (void)state;
     gate g[3] = {GATE_INIT, GATE_INIT, GATE_INIT};
@@ -123,6 +136,7 @@ static void last_idle_first_used(void **state) {
         thread[order[i]] = ferry_await(jobs[order[i]]);
     }
     assert_int_equal(stats_of(pool).idle, 3);
+    until_all_sleep(pool);
     for (int i = 0; i < 50; i++)
         assert_true(ferry_await(ferry_submit(pool, my_thread, NULL)) == thread[1]);
     end_pool(pool);

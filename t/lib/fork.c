@@ -320,7 +320,7 @@ static void busy_executors_are_empty_in_the_child(void **state) {
     ferry_future *jobs[5];
     gate g = GATE_INIT;
     const ferry_executor_options options = {
-        .threads_max = 1, .queue_max = 3, .full = FERRY_FULL_REFUSE};
+        .threads_max = 1, .queue_max = 3, .full = FERRY_FULL_REFUSE, .idle_ms = 3600000};
     assert_int_equal(ferry_executor_new(&both[0], &options), 0);
     assert_int_equal(ferry_strand_new(&both[1], both[0], &options), 0);
     for (int i = 0; i < 5; i++)
