@@ -8,10 +8,9 @@
  * one more token of its own stands in the line of turns; it does so only while all keys together
  * are the limit. So, with the lock free:
  *
- *     somebody waits for a key       =>  all its tokens are taken, or all there are in all
- *     a key stands in line           <=> somebody is listed in its line, and it has a token to
- *     spare
- *     it does, for somebody who waits =>  all tokens there are in all are taken
+ *     somebody waits for a key  =>  all its tokens are taken, or all there are in all
+ *     a key stands in line     <=>  somebody is listed in its line, and it has a token to spare
+ *     a key stands in line      =>  all tokens there are in all are taken
  *
  * When one of those comes free the key at the head gets it, and goes to the end of the line if it
  * still belongs there: keys take turns. (A waiter that was cancelled or timed out stands in its
@@ -286,9 +285,7 @@ static int take(ferry_limiter *limiter, const char *name, enum how how, int64_t 
     if (!key)
         return (int)ferry__error_say(ctx, -ENOMEM, NULL);
     if (key->held < limiter->per_key && is_free(limiter)) {
-        grant(key, how == WAIT_FOR_JOB);
-        if (key->held == limiter->per_key) /* who stands there has been cancelled */
-            leave_line(limiter, key);
+        grant(key, how == WAIT_FOR_JOB); /* nobody stands in the line of turns */
         ferry__unlock(&limiter->lock);
         *token = key;
         return 0;
