@@ -35,7 +35,8 @@ struct ferry__cache {
  * FERRY__RECORD_MAX aren't kept. NULL: out of memory. Any thread. */
 void *ferry__record_get(size_t size);
 struct ferry__thread;
-void *ferry__record_get_on(struct ferry__thread *thread, size_t size); /* the calling one, or NULL */
+/* the calling one, or NULL */
+void *ferry__record_get_on(struct ferry__thread *thread, size_t size);
 void ferry__record_put_on(struct ferry__thread *thread, void *record, size_t size);
 /* Gives a record back that was got with the same size, on any thread. */
 void ferry__record_put(void *record, size_t size);

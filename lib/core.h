@@ -9,7 +9,8 @@
  * Lock order, outermost first; no lock is held across a call-out:
  *     pool or strand  >  future  >  watch (several handles at once)
  *     group           >  future
- *     one primitive's inner lock stands alone, or with that of a wait for several things inside (line.h).
+ *     one primitive's inner lock stands alone, or with that of a wait for several things inside
+ *     (line.h).
  * A waiter is claimed under the lock of what it waits for, and woken after that lock was
  * dropped. */
 #ifndef FERRY__CORE_H
@@ -43,7 +44,7 @@ struct ferry__task;
 struct ferry__job;
 struct ferry__waiter;
 
-/* ---- error.c: what went wrong, in words ----------------------------------------------------------- */
+/* ---- error.c: what went wrong, in words ------------------------------------------------------ */
 
 /* Immutable once made; travels by reference count. */
 struct ferry__detail {
@@ -74,24 +75,24 @@ const char *ferry__detail_words(const struct ferry__detail *detail, int64_t code
 
 #define FERRY__STATIC_DETAIL(words) {.refs = -1, .text = (words)}
 
-/* ---- log.c ---------------------------------------------------------------------------------------- */
+/* ---- log.c ----------------------------------------------------------------------------------- */
 
 void ferry__log(int level, const char *fmt, ...) FERRY_PRINTF(2, 3);
 
-/* ---- debug.c: handles that were lost ------------------------------------------------------------------ */
+/* ---- debug.c: handles that were lost --------------------------------------------------------- */
 
 extern _Atomic int ferry__debug_wanted; /* -1: the environment wasn't looked at */
 void ferry__debug_made(ferry_future *f); /* as long as that isn't 0 */
 void ferry__debug_ended(ferry_future *f);
 void ferry__debug_forked(void); /* in the child of a fork */
 
-/* ---- fork.c --------------------------------------------------------------------------------------- */
+/* ---- fork.c ---------------------------------------------------------------------------------- */
 
 /* One more in each child of a fork: what was made by another generation has no threads here. */
 extern _Atomic uint32_t ferry__generation;
 void ferry__fork_watch(void); /* makes sure that the counter is kept; idempotent */
 
-/* ---- scope.c: who may still wait, and until when --------------------------------------------------- */
+/* ---- scope.c: who may still wait, and until when --------------------------------------------- */
 
 enum ferry__request { FERRY__REQUEST_NONE, FERRY__REQUEST_CANCEL, FERRY__REQUEST_DEADLINE };
 
@@ -103,7 +104,8 @@ struct ferry__cell {
     struct ferry__cell *outer; /* a reference; fixed */
     struct ferry__cell *next;  /* owner side: the context's list */
     ferry_loop *loop;          /* owner side: a task's, as long as that runs; NULL */
-    int spare;                 /* owner side, with a loop: counted in refs, and not given to anybody at the moment */
+    int spare;                 /* owner side, with a loop: counted in refs, and not given to anybody
+                                * at the moment */
 };
 
 enum ferry__ctx_kind { FERRY__THREAD, FERRY__TASK, FERRY__JOB };
@@ -111,13 +113,16 @@ enum ferry__ctx_kind { FERRY__THREAD, FERRY__TASK, FERRY__JOB };
 struct ferry__ctx {
     uint8_t kind;             /* enum ferry__ctx_kind; fixed */
     bool ended;               /* ferry__ctx_end() was called */
-    bool untold;              /* a cancelled group's members may not know yet: ferry__scope_tell() */
+    bool untold;              /* a cancelled group's members may not know yet:
+                               * ferry__scope_tell() */
     bool shielded;            /* of the current wait: only a grant or its own deadline end it */
-    _Atomic int asked;        /* atomic: some scope, or the job, may have been asked to stop: look */
+    _Atomic int asked;        /* atomic: some scope, or the job, may have been asked to stop:
+                               * look */
     int budget;               /* calls left before one must let others run or read the clock */
     unsigned round;           /* how often the budget was used up */
-    int64_t next_deadline;    /* not later than the earliest deadline in the chain of scopes that hasn't led to
-                                 a request yet, also beyond shields: members of groups out there are told */
+    int64_t next_deadline;    /* not later than the earliest deadline in the chain of scopes that
+                               * hasn't led to a request yet, also beyond shields: members of groups
+                               * out there are told */
     struct ferry_scope *top;  /* innermost open scope */
     struct ferry_scope root;  /* where a cancel of the handle lands */
     struct ferry__waiter *parked;
@@ -130,7 +135,8 @@ struct ferry__ctx {
         void *starter;        /* task: group.c: who waits for ferry_ready() */
     };
     ferry_future *self;       /* the handle of the task or job */
-    struct ferry__cell *cells; /* of its open scopes: freed at the end without looking at the scopes */
+    struct ferry__cell *cells; /* of its open scopes: freed at the end without looking at the
+                                * scopes */
     struct ferry__group_core *groups; /* group.c: open ones, innermost first */
     ferry_mutex *held;        /* mutexes that it holds */
     ferry_rwlock *written;    /* rwlocks that it holds to write */
@@ -249,7 +255,7 @@ static inline int ferry__enter(struct ferry__ctx *ctx) {
     return ferry__enter_slow(ctx);
 }
 
-/* ---- defer.c, local.c -------------------------------------------------------------------------------- */
+/* ---- defer.c, local.c ------------------------------------------------------------------------ */
 
 /* Calls what was deferred in `scope`, which is still open; NULL: all that is left. Owner side;
  * may wait. */
@@ -262,12 +268,13 @@ static inline void ferry__values_unref(struct ferry__values *values) {
         ferry__values_drop(values);
 }
 
-/* ---- park.c: the one way to wait -------------------------------------------------------------------- */
+/* ---- park.c: the one way to wait ------------------------------------------------------------- */
 
 enum ferry__outcome { FERRY__WAITING, FERRY__GRANTED, FERRY__CANCELED, FERRY__TIMEDOUT };
 
 struct ferry__waiter {
-    struct ferry__waiter *next, *prev; /* while listed: the line that it stands in; under the lock of what it waits for */
+    struct ferry__waiter *next, *prev; /* while listed: the line that it stands in; under the lock
+                                        * of what it waits for */
     bool listed;                       /* same lock */
     _Atomic int outcome;               /* written once */
     _Atomic int woken;                 /* a thread's: the granter's last write to this record */
@@ -275,7 +282,8 @@ struct ferry__waiter {
     struct ferry__thread *thread;      /* NULL for a task */
     ferry_loop *pinned;                /* granter's, from claim to wake */
     struct ferry__waiter *wake_next;   /* granter's, from claim to wake */
-    void *item;                        /* what is handed over: set before the wake, under the lock */
+    void *item;                        /* what is handed over: set before the wake, under the
+                                        * lock */
     int64_t value;
 };
 
@@ -284,9 +292,11 @@ struct ferry__line { /* the waiters of a primitive, first come first served */
 };
 
 void ferry__line_append(void **first, void **last, struct ferry__waiter *w);
-void ferry__line_remove(void **first, void **last, struct ferry__waiter *w); /* no-op when not listed */
+/* no-op when not listed */
+void ferry__line_remove(void **first, void **last, struct ferry__waiter *w);
 
-struct ferry__ctx *ferry__ctx_self(void); /* who runs now; NULL when out of memory for a thread's record */
+/* who runs now; NULL when out of memory for a thread's record */
+struct ferry__ctx *ferry__ctx_self(void);
 static inline void ferry__waiter_init(struct ferry__waiter *w, struct ferry__ctx *ctx) {
     w->listed = false;
     atomic_init(&w->outcome, FERRY__WAITING);
@@ -314,11 +324,13 @@ struct ferry__wakes { /* waiters claimed and not yet woken; links whose `after` 
     struct ferry__link *later_first, *later_last;
 };
 void ferry__wakes_add(struct ferry__wakes *wakes, struct ferry__waiter *w);
-void ferry__wake_all(struct ferry__wakes *wakes); /* the waiters only: future.c calls the links' `after` */
+/* the waiters only: future.c calls the links' `after` */
+void ferry__wake_all(struct ferry__wakes *wakes);
 
 enum {
     FERRY__SHIELDED = 1,
-    FERRY__OWNED = 2 /* of futures: the waiter cancels what it waits for when it is cancelled itself */
+    FERRY__OWNED = 2 /* of futures: the waiter cancels what it waits for when it is cancelled
+                      * itself */
 };
 /* Waits until w is granted (0), the current region is cancelled (-ECANCELED; not when shielded),
  * or `deadline` has passed (-ETIMEDOUT). After an error the caller takes w out of its line,
@@ -337,24 +349,27 @@ static inline int64_t ferry__look_again_at(const struct ferry__ctx *ctx) {
 struct ferry__thread {
     _Atomic uint32_t word;      /* atomic: counted up when there is something to look at */
     _Atomic int sleeping;       /* atomic */
-    struct ferry__bell bell;    /* for ferry_poll() from a thread; made by it, kept with the record */
+    struct ferry__bell bell;    /* for ferry_poll() from a thread; made by it, kept with the
+                                 * record */
     _Atomic int polling;        /* atomic: sleeping in poll(), to be woken by the bell */
     struct ferry__ctx ctx;
     struct ferry__ctx *current; /* own: the task, job or thread that runs now */
     ferry_loop *loop;           /* own: the loop bound to this thread last, or NULL */
     struct ferry__worker *worker; /* own: of a pool; NULL */
     pthread_t pthread;          /* fixed, as long as it lives */
-    ferry_loop *client;         /* own: of a pool's thread: the loop that it works for; a reference. NULL */
+    ferry_loop *client;         /* own: of a pool's thread: the loop that it works for; a reference.
+                                 * NULL */
     struct ferry__cache cache;  /* own */
     struct ferry__thread *next; /* under the list's lock */
 };
 
 struct ferry__thread *ferry__thread_self(void);  /* NULL: out of memory */
 struct ferry__thread *ferry__thread_known(void); /* NULL: not seen before. Async-signal-safe */
-void ferry__thread_forked(void);                /* in the child of a fork: the other threads are gone */
+/* in the child of a fork: the other threads are gone */
+void ferry__thread_forked(void);
 void ferry__thread_kick(struct ferry__thread *thread); /* look again; any thread */
 
-/* ---- future.c --------------------------------------------------------------------------------------- */
+/* ---- future.c -------------------------------------------------------------------------------- */
 
 enum ferry__kind {
     FERRY__IS_TASK,
@@ -368,8 +383,10 @@ enum ferry__kind {
 struct ferry__item {
     struct ferry__item *next;
     void (*run)(ferry_loop *loop, struct ferry__item *item); /* on the loop's thread */
-    const void *ahead; /* a hint: what stands further down in the inbox, if it hasn't gone yet. NULL */
-    void (*drop)(struct ferry__item *item); /* the loop was closed with it inside; NULL: nothing to do */
+    const void *ahead; /* a hint: what stands further down in the inbox, if it hasn't gone yet.
+                        * NULL */
+    void (*drop)(struct ferry__item *item); /* the loop was closed with it inside; NULL: nothing to
+                                             * do */
 };
 
 /* Somebody who wants to know when a future is done. */
@@ -400,13 +417,16 @@ struct ferry_future {
     _Atomic bool delivered;  /* atomic: the out-parameters were written */
     _Atomic uint8_t state;   /* atomic: see above */
     bool telling;            /* under lock: done, and the list is being told */
-    bool plain;              /* fixed: a task, a plain job (executor.h): a success has a result only */
+    bool plain;              /* fixed: a task, a plain job (executor.h): a success has a result
+                              * only */
     bool named;              /* fixed: the name is a copy of its own */
     bool dated;              /* fixed: a job with a deadline */
     int64_t result;          /* before done */
-    struct ferry__waiter *waiters; /* home's thread: tasks of it; the first one's prev is the last */
-    struct ferry__item item; /* a job on its way home, to be told of or freed; a task that another thread starts or
-                                wakes, one grant at a time. As far as here it is a cache line */
+    struct ferry__waiter *waiters; /* home's thread: tasks of it; the first one's prev is the
+                                    * last */
+    struct ferry__item item; /* a job on its way home, to be told of or freed; a task that another
+                              * thread starts or wakes, one grant at a time. As far as here it is a
+                              * cache line */
     struct ferry__link *first, *last; /* under lock: the list of all others */
     struct ferry__detail *detail; /* before done */
     ferry_loop *home;        /* fixed: the loop of a job's submitter, which the job holds; NULL */
@@ -456,7 +476,8 @@ void ferry__future_unref(ferry_future *f);
 int ferry__promise_cancel(ferry_future *f);
 void ferry__promise_destroy(ferry_future *f);
 int ferry__shield_cancel(ferry_future *f);
-ferry_future *ferry__shield_destroy(ferry_future *f); /* returns what it shielded: a reference to give back */
+/* returns what it shielded: a reference to give back */
+ferry_future *ferry__shield_destroy(ferry_future *f);
 /* Whose result a handle that is done has: that of what it shields, through any number of
  * shields. */
 ferry_future *ferry__shield_source(ferry_future *f);
@@ -537,14 +558,15 @@ void ferry__then_dropped(const ferry_future *f);
  * its own waiters run. */
 void ferry__group_member_done(struct ferry__member *member, ferry_future *f);
 /* A cancelled group tells its members, those who weren't told yet. Any thread. */
-struct ferry__group_core; /* what members touch: on the heap, since the owner's frame may die first */
+/* what members touch: on the heap, since the owner's frame may die first */
+struct ferry__group_core;
 void ferry__group_tell(struct ferry__group_core *core);
 /* Tears down a group that its owner left without closing it: members are cancelled and joined.
  * May wait. */
 void ferry__group_abandon(struct ferry__group_core *core);
 void ferry__group_abandon_all(struct ferry__ctx *ctx);
 
-/* ---- task.c ----------------------------------------------------------------------------------------- */
+/* ---- task.c ---------------------------------------------------------------------------------- */
 
 struct ferry__timer { /* in a loop's heap; loop thread only */
     int64_t at;
@@ -569,15 +591,18 @@ struct ferry__task {
 #endif
     /* From here on: loop thread only, unless marked. */
     struct ferry__stack *stack; /* NULL until it runs */
-    struct ferry__waiter *awaiter; /* a task of the same loop that waits for its end; told before all links */
+    struct ferry__waiter *awaiter; /* a task of the same loop that waits for its end; told before
+                                    * all links */
     uint8_t state;              /* enum ferry__task_state */
     bool listed_here : 1;       /* the loop's own thread has put a link on its handle's list */
     bool added : 1;             /* the loop has it: it ends there, and nowhere else */
-    bool drains : 1;            /* background.c: a soft shutdown lets it end; set before the start */
+    bool drains : 1;            /* background.c: a soft shutdown lets it end; set before the
+                                 * start */
     bool owned : 1;             /* the awaiter gives its reference back when it has seen the end */
     bool alone : 1;             /* it has ended, and only its awaiter has to do with the handle */
     _Atomic bool kicked;        /* atomic: kick_item is on its way; it holds a reference */
-    uint32_t stack_kib;         /* wanted of its stack; 0: the usual size. The last that begins as 0 */
+    uint32_t stack_kib;         /* wanted of its stack; 0: the usual size. The last that begins as
+                                 * 0 */
     ferry_fn fn;
     void *arg;
     void (*arg_free)(void *arg);
@@ -593,17 +618,20 @@ void ferry__task_kick(struct ferry__task *task);   /* look at yourself; any thre
 void ferry__task_ready(struct ferry__task *task);  /* any thread; it was claimed */
 struct ferry__task *ferry__task_new(ferry_loop *loop, ferry_fn fn, void *arg,
                                     const ferry_task_options *options);
-int ferry__task_reserve(struct ferry__task *task); /* takes its stack: 0, -ENOMEM, -EINVAL. Loop thread, or before it runs */
+/* takes its stack: 0, -ENOMEM, -EINVAL. Loop thread, or before it runs */
+int ferry__task_reserve(struct ferry__task *task);
 /* Hands a new task to its loop; 0, or FERRY_ECLOSED: it is unchanged then. Any thread. */
 int ferry__task_start(struct ferry__task *task);
 void ferry__task_destroy(struct ferry__task *task); /* future.c, at the last reference */
-void ferry__task_suspend(struct ferry__task *task); /* gives the thread away until somebody resumes it */
+/* gives the thread away until somebody resumes it */
+void ferry__task_suspend(struct ferry__task *task);
 void ferry__task_yield(struct ferry__task *task);   /* to the end of the ready line */
-void ferry__task_rearm(struct ferry__task *task);   /* a deadline of a parked task was moved; loop thread */
+/* a deadline of a parked task was moved; loop thread */
+void ferry__task_rearm(struct ferry__task *task);
 
 #include "loop_core.h"
 
-/* ---- executor.c, submit.c, job.c: see executor.h -------------------------------------------------------------------- */
+/* ---- executor.c, submit.c, job.c: see executor.h --------------------------------------------- */
 
 /* What an await does for a job, on its worker: runs `f` itself, when that is a job queued in the
  * same full pool or strand (true: look again); else the pool may grow by one from blocked to
@@ -628,7 +656,7 @@ int ferry__job_request(const ferry_future *f);
 ferry_future *ferry__submit_member(ferry_executor *executor, ferry_fn fn, void *arg,
                                    const ferry_job_options *options, struct ferry__member *member);
 
-/* ---- service.c: one thread for late timers and signals, made when first needed -------------------------- */
+/* ---- service.c: one thread for late timers and signals, made when first needed --------------- */
 
 struct ferry__service_timer;
 /* Calls fn(arg) on the service thread after `deadline`; NULL: out of memory, or no thread. */

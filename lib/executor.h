@@ -19,7 +19,8 @@ struct ferry__worker;
 enum ferry__executor_kind { FERRY__POOL, FERRY__STRAND, FERRY__INLINE };
 
 enum ferry__job_state {
-    FERRY__JOB_WAITING, /* in no line, and not at the door yet: its submitter waits for a place, or hasn't asked for one */
+    FERRY__JOB_WAITING, /* in no line, and not at the door yet: its submitter waits for a place, or
+                         * hasn't asked for one */
     FERRY__JOB_QUEUED,
     FERRY__JOB_TAKEN    /* by whoever runs it, or by a cancel */
 };
@@ -28,16 +29,20 @@ enum ferry__job_state {
 enum ferry__wanted {
     FERRY__NOBODY,   /* somebody comes for it */
     FERRY__SOMEBODY, /* a thread is to be called */
-    FERRY__SOON      /* the same, but it may be done a little later: a thread comes for it anyway, in a moment */
+    FERRY__SOON      /* the same, but it may be done a little later: a thread comes for it anyway,
+                      * in a moment */
 };
 
 /* What stands in a line: a job, or a strand's turn in its pool's line; what is at work, in a list.
  * The rest is a job's: the record is filled up, so that a job's line is enough for it. */
 struct ferry__work {
-    struct ferry__work *next, *prev; /* under the lock of the executor in whose line (at whose door: in_lock) it stands */
+    struct ferry__work *next, *prev; /* under the lock of the executor in whose line (at whose door:
+                                      * in_lock) it stands */
     bool is_turn;                /* fixed */
-    uint8_t state;               /* enum ferry__job_state; under the executor's lock; at the door: in_lock */
-    bool abandoned;              /* under hook_lock and the executor's lock; stays once fn has ended */
+    uint8_t state;               /* enum ferry__job_state; under the executor's lock; at the door:
+                                  * in_lock */
+    bool abandoned;              /* under hook_lock and the executor's lock; stays once fn has
+                                  * ended */
     _Atomic uint8_t request;     /* atomic: enum ferry__request */
     uint32_t calm;               /* fixed: of the context that it will be */
 };
@@ -52,7 +57,8 @@ struct ferry__turn {
  * handle, and the line that `work` begins; the rest of the handle, and what follows, is written and
  * read where it was submitted. */
 struct ferry__job {
-    ferry_future future;         /* first: two lines. future.plain: neither options nor inherited values */
+    ferry_future future;         /* first: two lines. future.plain: neither options nor inherited
+                                  * values */
 
     struct ferry__work work;
     ferry_fn fn;
@@ -62,7 +68,8 @@ struct ferry__job {
     int64_t started;             /* clock; under the executor's lock */
 
     int64_t deadline;            /* fixed; where future.dated */
-    _Atomic uintptr_t runner;    /* atomic: the struct ferry__thread that runs fn; plus 1: it was told; 0: there is nothing to tell */
+    _Atomic uintptr_t runner;    /* atomic: the struct ferry__thread that runs fn; plus 1: it was
+                                  * told; 0: there is nothing to tell */
     ferry_executor *executor;    /* a reference */
     struct ferry__values *values; /* a reference, until it runs; NULL */
     ferry_callback then;         /* with FERRY__CALLS: the first that home asked for */
@@ -73,11 +80,13 @@ struct ferry__job {
     unsigned hook_lock;          /* guards `hooked` and the four below */
     struct ferry__thread *thread; /* its runner, from when it was told until fn has ended */
     struct ferry__job *helping;  /* what its thread runs while it waits for that: told with it */
-    struct ferry__service_timer *patience; /* until it is abandoned; holds a reference on the handle */
+    struct ferry__service_timer *patience; /* until it is abandoned; holds a reference on the
+                                            * handle */
     uint32_t hook_busy;          /* futex word: 1 while the hook runs */
     struct ferry__token *token;  /* of options.limiter; held until it is finished; NULL */
     ferry_job_options options;   /* only set when optioned */
-    char apart_end[16];          /* whole lines, where pointers have 8 bytes: the record begins with one, then */
+    char apart_end[16];          /* whole lines, where pointers have 8 bytes: the record begins with
+                                  * one, then */
 };
 
 _Static_assert(sizeof(ferry_future) == 2 * FERRY__LINE_SIZE || sizeof(void *) != 8,
@@ -93,18 +102,21 @@ struct ferry_executor {
     char name[FERRY__NAME_MAX];
     size_t queue_max;
     int full;
-    char apart_door[FERRY__LINE_SIZE + 4]; /* what submitters write stands apart from what threads write */
+    char apart_door[FERRY__LINE_SIZE + 4]; /* what submitters write stands apart from what threads
+                                            * write */
 
     unsigned in_lock;    /* of a pool's door; comes after `lock`; guards the five below */
     size_t at_door;
-    struct ferry__work *_Atomic in_first; /* the oldest at the door; also looked at without the lock */
+    struct ferry__work *_Atomic in_first; /* the oldest at the door; also looked at without the
+                                           * lock */
     struct ferry__work *in_last;
     uint64_t entered;    /* jobs that ever came to the door or into the line */
     uint64_t left_seen;  /* of them: an older value of `left` */
 
     char apart_both[FERRY__LINE_SIZE + 16];
 
-    _Atomic int wanted;  /* a pool: enum ferry__wanted (threads.c); under `lock`; also read under in_lock */
+    _Atomic int wanted;  /* a pool: enum ferry__wanted (threads.c); under `lock`; also read under
+                          * in_lock */
     /* Changed with both locks held: so either will do to read these. */
     bool closed;
     bool cancelling;     /* closed with FERRY_CLOSE_CANCEL */
@@ -112,7 +124,8 @@ struct ferry_executor {
     char apart[FERRY__LINE_SIZE + 40];
 
     unsigned lock;       /* guards all below, and what threads.c and strand.c say */
-    size_t delivering;   /* jobs that have left the line, or run no longer, and whose handles aren't done yet */
+    size_t delivering;   /* jobs that have left the line, or run no longer, and whose handles aren't
+                          * done yet */
     struct ferry__work *first, *last; /* the line */
     _Atomic uint64_t left;            /* jobs that ever left it; also read under in_lock */
     void *stop_first, *stop_last;     /* who waits for the end */
@@ -132,7 +145,8 @@ struct ferry__after {
     struct ferry__turn *turn;    /* a strand's, to stand in its pool's line */
     struct ferry__wakes wakes;
 };
-void ferry__executor_do(ferry_executor *executor, struct ferry__after *after); /* the same, when there is something */
+/* the same, when there is something */
+void ferry__executor_do(ferry_executor *executor, struct ferry__after *after);
 static inline void ferry__executor_after(ferry_executor *executor, struct ferry__after *after) {
     FERRY__POINT(executor_after);
     if (after->turn || after->wake || after->start || after->wakes.first)
@@ -230,7 +244,8 @@ static inline void ferry__executor_began(ferry_executor *executor, struct ferry_
 /* After a job was taken, and is counted as running if it will: the places that are free now are
  * given away. */
 void ferry__executor_admit(ferry_executor *executor, struct ferry__after *after);
-void ferry__executor_admit_all(ferry_executor *executor, struct ferry__after *after); /* who is at the door comes first */
+/* who is at the door comes first */
+void ferry__executor_admit_all(ferry_executor *executor, struct ferry__after *after);
 /* Whoever waits for a place gets `code` instead. */
 void ferry__executor_refuse(ferry_executor *executor, int64_t code, struct ferry__wakes *wakes);
 static inline void ferry__executor_ended(ferry_executor *executor, struct ferry__job *job) {
@@ -268,7 +283,8 @@ struct ferry__heritage {
     int64_t deadline;
     bool here;                    /* it was taken on the thread of `home` */
 };
-bool ferry__heritage_take(struct ferry__heritage *heritage, struct ferry__ctx *ctx); /* false: out of memory */
+/* false: out of memory */
+bool ferry__heritage_take(struct ferry__heritage *heritage, struct ferry__ctx *ctx);
 void ferry__heritage_drop(struct ferry__heritage *heritage);
 /* A job that is made later and inherits the same as what was made there. NULL: out of memory. */
 struct ferry__job *ferry__job_heir(ferry_executor *executor, ferry_fn fn, void *arg,
@@ -320,14 +336,18 @@ void ferry__job_finish_at_home(struct ferry__job *job, struct ferry__job_end end
 void ferry__job_no_client(struct ferry__thread *thread);
 
 /* threads.c, under both of the pool's locks unless said otherwise */
-void ferry__pool_rouse(ferry_executor *pool, struct ferry__after *after); /* the line, or the pool, has grown */
+/* the line, or the pool, has grown */
+void ferry__pool_rouse(ferry_executor *pool, struct ferry__after *after);
 enum ferry__wanted ferry__pool_wants(const ferry_executor *pool);
 void ferry__pool_wake(ferry_executor *pool, struct ferry__worker *worker);  /* no lock */
 void ferry__pool_start(ferry_executor *pool);                               /* no lock */
-void ferry__pool_turn(ferry_executor *pool, struct ferry__turn *turn);      /* no lock: a strand's turn */
-void ferry__pool_closed(ferry_executor *pool);                              /* no lock: idle threads leave */
+/* no lock: a strand's turn */
+void ferry__pool_turn(ferry_executor *pool, struct ferry__turn *turn);
+/* no lock: idle threads leave */
+void ferry__pool_closed(ferry_executor *pool);
 bool ferry__pool_ended(const ferry_executor *pool);
-size_t ferry__pool_spare(const ferry_executor *pool);                       /* jobs that threads will take at once */
+/* jobs that threads will take at once */
+size_t ferry__pool_spare(const ferry_executor *pool);
 /* No lock. The strand of a turn in the line or at work that wasn't asked for before; NULL: no
  * more. A reference. */
 ferry_executor *ferry__pool_untold(ferry_executor *pool);
@@ -337,21 +357,28 @@ ferry_executor *ferry__pool_at_work(ferry_executor *pool, size_t i);
  * just been given up: its thread may be replaced. What follows is for ferry__executor_after() of
  * the returned pool; NULL: nothing. */
 ferry_executor *ferry__worker_lost(const struct ferry__job *job, struct ferry__after *after);
-void ferry__pool_join(ferry_executor *pool);                                /* no lock: the last thread has left */
-void ferry__pool_idle_out(ferry_executor *pool);                            /* no lock: waits for idle threads to leave */
-void ferry__pool_forked(ferry_executor *pool);                              /* no lock: alone in the child */
+/* no lock: the last thread has left */
+void ferry__pool_join(ferry_executor *pool);
+/* no lock: waits for idle threads to leave */
+void ferry__pool_idle_out(ferry_executor *pool);
+/* no lock: alone in the child */
+void ferry__pool_forked(ferry_executor *pool);
 void ferry__pool_destroy(ferry_executor *pool);
 long ferry__threads_idle(void); /* threads of all pools that sleep without work */
 void ferry__threads_forked(void); /* fork.c: in the child */
 
 /* strand.c, under the strand's lock unless said otherwise */
-struct ferry__turn *ferry__strand_turn(ferry_executor *strand); /* one more, if there is need and room */
+/* one more, if there is need and room */
+struct ferry__turn *ferry__strand_turn(ferry_executor *strand);
 size_t ferry__strand_spare(const ferry_executor *strand);       /* turns that run no job */
 /* The turns are all at work: what is queued waits for one of the jobs that run. */
 bool ferry__strand_full(const ferry_executor *strand);
-void ferry__strand_helped(ferry_executor *strand, bool begins); /* a job runs without a turn, or has run */
-struct ferry__job *ferry__strand_begin(struct ferry__turn *turn);                /* no lock; see there */
-bool ferry__strand_end(struct ferry__turn *turn, struct ferry__job *job);        /* no lock; see there */
+/* a job runs without a turn, or has run */
+void ferry__strand_helped(ferry_executor *strand, bool begins);
+/* no lock; see there */
+struct ferry__job *ferry__strand_begin(struct ferry__turn *turn);
+/* no lock; see there */
+bool ferry__strand_end(struct ferry__turn *turn, struct ferry__job *job);
 void ferry__strand_fail(struct ferry__turn *turn, struct ferry__job_end end);    /* no lock */
 bool ferry__strand_ended(const ferry_executor *strand);
 size_t ferry__strand_width(const ferry_executor *strand);         /* fixed */

@@ -13,7 +13,8 @@
 
 #include "threads.h"
 
-#define HELP_DEPTH 32 /* a job that runs another one while it waits, and so on: bounded by the stack */
+#define HELP_DEPTH 32 /* a job that runs another one while it waits, and so on: bounded by the
+                       * stack */
 
 /* Only a wait that nothing ends but the job itself, or a cancel that is passed on: for any other
  * the worker must stay able to leave it. */
@@ -21,7 +22,8 @@ static bool waits_without_bound(const struct ferry__ctx *ctx, int64_t deadline) 
     if (deadline != FERRY__NEVER || ctx->next_deadline != FERRY__NEVER)
         return false;
     for (const ferry_scope *s = ctx->top; s->outer; s = s->outer)
-        if (!s->group) /* a shield, or a scope that somebody may cancel; a group tells its members itself */
+        /* a shield, or a scope that somebody may cancel; a group tells its members itself */
+        if (!s->group)
             return false;
     return true;
 }

@@ -110,7 +110,8 @@ void ferry__futex_wake(uint32_t *word, int count) {
 }
 #endif
 
-#define NAP (FERRY__MS / 10) /* for a lock whose holder has a few instructions to go, and doesn't run */
+#define NAP (FERRY__MS / 10) /* for a lock whose holder has a few instructions to go, and doesn't
+                              * run */
 
 static bool try_lock(unsigned *lock) {
     unsigned free = 0;

@@ -22,17 +22,21 @@ static inline struct ferry__timer *ferry__heap_first(struct ferry__heap *heap) {
     return heap->used ? heap->at[0] : NULL;
 }
 
-enum { FERRY__INBOX_RECENT = 6 }; /* with `head` a cache line; and about what a processor can wait for at once */
+/* with `head` a cache line; and about what a processor can wait for at once */
+enum { FERRY__INBOX_RECENT = 6 };
 struct ferry__inbox {
     struct ferry__item *first;  /* loop thread: taken out, oldest first */
     struct ferry__spin spin;    /* loop thread */
     unsigned puts_seen;         /* loop thread */
-    unsigned in_vain, left_out; /* loop thread: how often in a row it gave way in vain; and isn't to try now */
+    unsigned in_vain, left_out; /* loop thread: how often in a row it gave way in vain; and isn't to
+                                 * try now */
     int64_t rests_until;        /* loop thread: since it took long, it isn't to try before */
-    char apart_head[FERRY__LINE_SIZE + 16]; /* what the loop writes all the time stands apart from what the others write */
+    char apart_head[FERRY__LINE_SIZE + 16]; /* what the loop writes all the time stands apart from
+                                             * what the others write */
     _Atomic(struct ferry__item *) head; /* atomic: newest first, or the closed mark */
     _Atomic unsigned puts;              /* atomic: about how many there were */
-    const void *_Atomic recent[FERRY__INBOX_RECENT]; /* atomic: what was put last, as a hint: it may be gone */
+    const void *_Atomic recent[FERRY__INBOX_RECENT]; /* atomic: what was put last, as a hint: it may
+                                                      * be gone */
     char apart[FERRY__LINE_SIZE];
     _Atomic int awake;          /* atomic: the loop will look by itself before it sleeps */
     _Atomic int waking;         /* atomic: a wake-up is on its way */
@@ -41,15 +45,19 @@ struct ferry__inbox {
 };
 int ferry__inbox_init(struct ferry__inbox *inbox);
 void ferry__inbox_fini(struct ferry__inbox *inbox);
-bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item); /* false: closed. Any thread */
+/* false: closed. Any thread */
+bool ferry__inbox_put(struct ferry__inbox *inbox, struct ferry__item *item);
 struct ferry__item *ferry__inbox_get(struct ferry__inbox *inbox);            /* loop thread */
-bool ferry__inbox_linger(struct ferry__inbox *inbox); /* loop thread: waits for a moment, if that pays; anything there? */
+/* loop thread: waits for a moment, if that pays; anything there? */
+bool ferry__inbox_linger(struct ferry__inbox *inbox);
 bool ferry__inbox_waits(struct ferry__inbox *inbox);                         /* something inside? */
 void ferry__inbox_doze(struct ferry__inbox *inbox);   /* from now on a put writes to the fd */
 void ferry__inbox_rouse(struct ferry__inbox *inbox);  /* the loop is awake */
-bool ferry__inbox_sleeps(struct ferry__inbox *inbox); /* the loop dozes, and nobody has woken it. Any thread */
+/* the loop dozes, and nobody has woken it. Any thread */
+bool ferry__inbox_sleeps(struct ferry__inbox *inbox);
 void ferry__inbox_empty(struct ferry__inbox *inbox);  /* its bell has become readable */
-struct ferry__item *ferry__inbox_close(struct ferry__inbox *inbox); /* what is left inside, oldest first */
+/* what is left inside, oldest first */
+struct ferry__item *ferry__inbox_close(struct ferry__inbox *inbox);
 
 /* background.c: of each loop. */
 struct ferry__background {
@@ -74,10 +82,12 @@ enum ferry__loop_state {
 struct ferry_loop {
     _Atomic int refs;           /* the user's, each job's, each wake-up's on its way */
     int spare_refs;             /* own: counted in refs, and not given to anybody at the moment */
-    ferry_executor *reserve_of; /* own: executor.c; the executor that jobs are mostly submitted to from here, or NULL */
+    ferry_executor *reserve_of; /* own: executor.c; the executor that jobs are mostly submitted to
+                                 * from here, or NULL */
     int reserve;                /* own: references on it, not given to any job at the moment */
     int reserve_missed;         /* own: jobs for others since it was chosen */
-    ferry_executor *owed;       /* own: a pool that has jobs of this turn, and whose threads are yet to be called; a reference. NULL */
+    ferry_executor *owed;       /* own: a pool that has jobs of this turn, and whose threads are yet
+                                 * to be called; a reference. NULL */
     struct event_base *base;
     bool own_base;
     uint32_t generation;
@@ -91,14 +101,17 @@ struct ferry_loop {
     _Atomic int state;          /* enum ferry__loop_state; written by the loop thread */
     bool turning;               /* inside a turn */
     bool own_run;               /* inside ferry_loop_run() */
-    bool ends_itself;           /* of ferry_run(), which shuts it down after the run: nobody else turns it; fixed */
+    bool ends_itself;           /* of ferry_run(), which shuts it down after the run: nobody else
+                                 * turns it; fixed */
     bool tick_armed;            /* attached: a turn is due at once */
     int64_t tick_at;            /* what tick_event is armed for; FERRY__NEVER: not */
-    bool probing;               /* it is, to see whether anything can still happen: it may come for nothing */
+    bool probing;               /* it is, to see whether anything can still happen: it may come for
+                                 * nothing */
     _Atomic int stop;
     ferry__context context;     /* the loop's own stack */
     struct ferry__stack_cache stacks;
-    struct ferry__task *ready_first, **ready_end; /* the ready line, and where the next one is put into it */
+    struct ferry__task *ready_first, **ready_end; /* the ready line, and where the next one is put
+                                                   * into it */
     struct ferry__task *ended;  /* its stack can be taken back as soon as another one runs */
     int steps;                  /* left in this slice of the turn */
     int slice;                  /* steps of a slice: learned, loop.c */
@@ -107,23 +120,31 @@ struct ferry_loop {
     struct ferry__task *tasks;  /* all of them */
     size_t n_tasks;
     size_t n_fds;               /* tasks that wait for an fd */
-    _Atomic long callbacks;     /* registered by ferry_then(), not yet run; with those below they keep the base busy */
-    _Atomic long callbacks_here; /* those of jobs that the loop's own thread has added; only written by that */
-    _Atomic int entering;       /* atomic: threads that look at the state, and hand something in if it lets them */
+    _Atomic long callbacks;     /* registered by ferry_then(), not yet run; with those below they
+                                 * keep the base busy */
+    _Atomic long callbacks_here; /* those of jobs that the loop's own thread has added; only written
+                                  * by that */
+    _Atomic int entering;       /* atomic: threads that look at the state, and hand something in if
+                                 * it lets them */
     struct ferry__item recount_item; /* makes the loop see a new callback */
     _Atomic int recounting;          /* atomic: recount_item is on its way; it holds a reference */
-    _Atomic long jobs;          /* submitted from here, not yet ended (or given up): with those below. May be negative */
-    _Atomic long jobs_here;     /* the same, as counted by the loop's own thread; only written by that */
+    _Atomic long jobs;          /* submitted from here, not yet ended (or given up): with those
+                                 * below. May be negative */
+    _Atomic long jobs_here;     /* the same, as counted by the loop's own thread; only written by
+                                 * that */
     _Atomic(ferry_executor *) executor; /* made when first needed */
     struct ferry__task *main_task; /* of ferry_loop_run(): holds a reference */
     struct ferry__task *spared;    /* the task that runs the shutdown itself */
-    _Atomic int awaited;           /* atomic: how many wait elsewhere for a shutdown that they asked for */
-    struct ferry__task *closing;   /* of ferry_run(): made beforehand, since its shutdown must not want for memory */
+    _Atomic int awaited;           /* atomic: how many wait elsewhere for a shutdown that they asked
+                                    * for */
+    struct ferry__task *closing;   /* of ferry_run(): made beforehand, since its shutdown must not
+                                    * want for memory */
     struct ferry__waiter *quiet;   /* who waits until the loop has no other tasks (shutdown) */
     struct ferry_scope *patience;  /* around what a shutdown waits for: cancelled to hurry it */
     size_t left_behind;            /* how many the shutdown has given up */
     bool hurried;                  /* a shutdown, also one to come, waits for nothing more */
-    _Atomic bool unshielded;       /* shields hold no longer, but for the task that runs the shutdown */
+    _Atomic bool unshielded;       /* shields hold no longer, but for the task that runs the
+                                    * shutdown */
     struct ferry__background background;
     bool deadlocked;               /* this run found that nothing could wake its tasks */
     unsigned streams_lock;         /* guards streams and their links */
@@ -137,7 +158,8 @@ static inline bool ferry__loop_forked(const ferry_loop *loop) {
     return loop->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed);
 }
 extern struct ferry__detail ferry__say_parents_loop, ferry__say_base_gone;
-bool ferry__loop_base_gone(const ferry_loop *loop); /* the program freed its base before; loop thread, before it is freed */
+/* the program freed its base before; loop thread, before it is freed */
+bool ferry__loop_base_gone(const ferry_loop *loop);
 
 static inline long ferry__loop_jobs(const ferry_loop *loop) {
     long here = atomic_load_explicit(&((ferry_loop *)loop)->jobs_here, memory_order_relaxed);
@@ -179,12 +201,14 @@ static inline void ferry__loop_unref_here(ferry_loop *loop) {
  * task that has shut it down has ended too, which is asked to stop. 0; else, as
  * ferry_loop_run(), why that can't be. */
 int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task, bool hurry);
-void ferry__loop_hurry(ferry_loop *loop);        /* shutdown.c: no shields and no patience any more; loop thread */
+/* shutdown.c: no shields and no patience any more; loop thread */
+void ferry__loop_hurry(ferry_loop *loop);
 bool ferry__shutdown_prepare(ferry_loop *loop); /* shutdown.c: from then on it needs no memory */
 /* shutdown.c: ferry_loop_shutdown() after the run; one that is under way already keeps its
  * grace. */
 int ferry__shutdown_after_run(ferry_loop *loop, int64_t grace_ms);
-void ferry__loop_leave_behind(ferry_loop *loop); /* ferry_loop_free() that goes as far as what is left allows */
+/* ferry_loop_free() that goes as far as what is left allows */
+void ferry__loop_leave_behind(ferry_loop *loop);
 /* The calling thread, whose record that is (NULL: it has none), is the loop's. */
 static inline bool ferry__loop_is_on(const ferry_loop *loop, const struct ferry__thread *thread) {
     return thread && atomic_load_explicit(&loop->thread, memory_order_acquire) == thread;
@@ -204,7 +228,8 @@ bool ferry__loop_send(ferry_loop *loop, struct ferry__item *item); /* any thread
  * has ended. Any thread. */
 bool ferry__loop_accept(ferry_loop *loop, struct ferry__item *item);
 void ferry__loop_ended(ferry_loop *loop);        /* loop thread: a task or callback is no more */
-void ferry__loop_expect(ferry_loop *loop);       /* any thread: what is outstanding on it has changed */
+/* any thread: what is outstanding on it has changed */
+void ferry__loop_expect(ferry_loop *loop);
 void ferry__loop_bind(ferry_loop *loop);         /* the calling thread's from now on */
 void ferry__loop_unbind(ferry_loop *loop);
 /* Loop thread: to the end of the ready line. Its state is the caller's to set. */
@@ -223,7 +248,8 @@ static inline void ferry__loop_push_parked(ferry_loop *loop, struct ferry__task 
 }
 /* ferry__park() of a task. When nothing but the grant can end the wait, as far as is known, it
  * notes what is waited for, and gives the thread away. */
-bool ferry__park_look(struct ferry__ctx *ctx, struct ferry__waiter *w); /* park.c; false: it has ended the wait */
+/* park.c; false: it has ended the wait */
+bool ferry__park_look(struct ferry__ctx *ctx, struct ferry__waiter *w);
 int ferry__park_refused(struct ferry__ctx *ctx, int outcome);           /* park.c: says why */
 static inline int ferry__park_task(struct ferry__waiter *w, struct ferry__ctx *ctx,
                                    const char *what, int64_t deadline, unsigned flags) {

@@ -43,7 +43,7 @@ static void call(ferry_loop *loop, ferry_fn fn, void *arg) {
     ferry__loop_ended(loop);
 }
 
-/* ---- Post ------------------------------------------------------------------------------------------------ */
+/* ---- Post ------------------------------------------------------------------------------------ */
 
 struct post {
     struct ferry__item item;
@@ -79,7 +79,7 @@ int ferry_post(ferry_loop *loop, ferry_fn fn, void *arg) {
     return (int)ferry_fail(FERRY_ECLOSED, "%s", say_closed.text);
 }
 
-/* ---- Async ----------------------------------------------------------------------------------------------- */
+/* ---- Async ----------------------------------------------------------------------------------- */
 
 struct ferry_async {
     _Atomic int refs;

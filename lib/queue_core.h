@@ -29,7 +29,8 @@ struct ferry__store {
 
 /* Where a plain FIFO queue with a few items inside takes more of them, without the queue's lock. */
 struct ferry__door {
-    unsigned lock;               /* guards what follows; taken with the queue's lock held, or alone */
+    unsigned lock;               /* guards what follows; taken with the queue's lock held, or
+                                  * alone */
     size_t left;                 /* written atomically: how many places are free here */
     struct ferry__place *free, *free_last;
     struct ferry__place *first, *last; /* items, in order */

@@ -117,7 +117,8 @@ int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options)
     starting = outer;
     bool ran = in.task != NULL; /* it was neither refused nor out of memory */
     in.task = NULL;
-    if (rc == FERRY_EFORKED && ferry__loop_forked(loop)) { /* the first task or one of the others forked: this is the child */
+    /* the first task or one of the others forked: this is the child */
+    if (rc == FERRY_EFORKED && ferry__loop_forked(loop)) {
         unwatch(&in);
         return rc;
     }
@@ -139,6 +140,7 @@ int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options)
         ferry__overflow_thread_end();
     if (left > 0)
         ferry__log(FERRY_LOG_WARNING, "%d tasks or jobs were left behind", left);
-    ferry__loop_leave_behind(loop); /* what is left, if anything; with it the item, should it be in the inbox */
+    /* what is left, if anything; with it the item, should it be in the inbox */
+    ferry__loop_leave_behind(loop);
     return rc;
 }

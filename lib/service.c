@@ -9,8 +9,8 @@
  *             any -> GONE                the program exits, or unloads the library: the thread is
  *                                        joined, unless something that it calls doesn't return
  *
- *     timer:  DONE -> WAITING              ferry__service_set(); also from RUNNING, which it then is
- *                                          besides: `running` says whose fn runs
+ *     timer:  DONE -> WAITING              ferry__service_set(); also from RUNNING, which it then
+ *                                          is besides: `running` says whose fn runs
  *             WAITING -> RUNNING -> DONE   the service thread
  *             WAITING -> DROPPED           ferry__service_cancel(), or the child of a fork
  *             RUNNING -> DONE              in the child of a fork: it goes on in the parent alone

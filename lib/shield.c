@@ -61,7 +61,8 @@ ferry_future *ferry_shield(ferry_future *inner) {
     struct shield *s = inner ? ferry__record_get(sizeof *s) : NULL;
     if (!s)
         return NULL;
-    ferry__future_init(&s->future, FERRY__IS_SHIELD, NULL, inner->name); /* it outlives the shield */
+    /* it outlives the shield */
+    ferry__future_init(&s->future, FERRY__IS_SHIELD, NULL, inner->name);
     s->future.generation = inner->generation; /* a fork took both, or none */
     s->link = (struct ferry__link){.notify = inner_ended, .after = follow};
     s->inner = ferry_ref(inner);

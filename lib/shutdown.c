@@ -1,11 +1,12 @@
 /* The orderly end of a loop: soft, then hard, then a report.
  *
- *     OPEN --shutdown--> SOFT    no new work is taken; every task is cancelled, but for those of the background that may
- *                                drain; shields still hold
- *          --grace is over--> HARD   those are cancelled, too; shields hold no longer; jobs of the loop's own executor are
- *                                told to stop
- *          --as long again--> LAST    what is left is reported by name and age, and left behind; callbacks of what has
- *                                     ended are called, and no new ones are taken
+ *     OPEN --shutdown--> SOFT        no new work is taken; every task is cancelled, but for those
+ *                                    of the background that may drain; shields still hold
+ *          --grace is over--> HARD   those are cancelled, too; shields hold no longer; jobs of the
+ *                                    loop's own executor are told to stop
+ *          --as long again--> LAST   what is left is reported by name and age, and left behind;
+ *                                    callbacks of what has ended are called, and no new ones are
+ *                                    taken
  *          --none is left--> DOWN
  *
  * A task of the loop itself runs it (the spared one), so that everything goes on turning meanwhile.

@@ -10,8 +10,8 @@
  *              caught -> free   in the child of a fork, where nobody is left who would look
  *
  *     watch:   listed -> over   ferry__signal_unwatch(): fn isn't called any more
- *              over -> gone     by who unwatched it, once fn doesn't run; by the service thread when
- *                               that was fn itself
+ *              over -> gone     by who unwatched it, once fn doesn't run; by the service thread
+ *                               when that was fn itself
  *
  * Owners: `raised` is atomic, counted up by the handler. All else is under ferry__signal_lock;
  * sigaction() is called under it, since it must agree with `uses`. The lock is given up while a

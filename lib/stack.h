@@ -23,7 +23,8 @@ struct ferry__slab;
  * multiple of 64. It is valid from ferry__stack_get to ferry__stack_put. */
 struct ferry__stack {
 #if FERRY__CONTEXT_ON_STACK
-    ferry__context context;   /* its user's, while it is handed out: this page is there anyhow. A cache line of its own */
+    ferry__context context;   /* its user's, while it is handed out: this page is there anyhow. A
+                               * cache line of its own */
     char apart[64 - sizeof(ferry__context)];
 #endif
     char *lo;                 /* lowest usable byte; the guard lies below */
@@ -51,7 +52,8 @@ struct ferry__stack_class {
     unsigned warm_count;
     unsigned warm_most;  /* learned; 0: no slab was made yet */
     unsigned warm_least; /* the smallest warm_count since the last look */
-    unsigned cooled;     /* stacks that gave their memory back since then, and weren't wanted again */
+    unsigned cooled;     /* stacks that gave their memory back since then, and weren't wanted
+                          * again */
     unsigned lesson;     /* puts until the next look */
     struct ferry__stack *warm_latest, *warm_oldest; /* finished lately; linked */
 };

@@ -95,7 +95,7 @@ void ferry__strand_forked(ferry_executor *strand) {
     free_all((struct strand *)strand);
 }
 
-/* ---- Turns ----------------------------------------------------------------------------------------------- */
+/* ---- Turns ----------------------------------------------------------------------------------- */
 
 /* Jobs that run in a turn. */
 static size_t in_turns(const struct strand *s) {

@@ -16,14 +16,19 @@ struct ferry__worker {
     struct ferry__worker *above, *below; /* on the list of idle ones; under the lock */
     bool idle;                          /* on that list; under the lock */
     bool searching;                     /* under the lock */
-    uint64_t nap_left, nap_entered;     /* when the nap began: jobs that had left the line, that had ever been in it */
-    int64_t streak_began;               /* clock: when it had run the first job of the last few without a rest */
+    uint64_t nap_left, nap_entered;     /* when the nap began: jobs that had left the line, that had
+                                         * ever been in it */
+    int64_t streak_began;               /* clock: when it had run the first job of the last few
+                                         * without a rest */
     unsigned streak;                    /* jobs since; these four under the lock */
-    struct ferry__spin spin;            /* own: what the pool had learned when it became the spinner */
-    bool counted;                       /* among the sleeping threads of the process; under the lock */
+    struct ferry__spin spin;            /* own: what the pool had learned when it became the
+                                         * spinner */
+    bool counted;                       /* among the sleeping threads of the process; under the
+                                         * lock */
     uint32_t called;                    /* futex word: enum call */
     int helping;                        /* own: depth of jobs run while waiting */
-    unsigned lost;                      /* jobs that it runs and that were given up; under the lock */
+    unsigned lost;                      /* jobs that it runs and that were given up; under the
+                                         * lock */
     bool blocked;                       /* its job waits for a handle; under the lock */
 };
 
@@ -41,10 +46,12 @@ struct ferry__threads {
     struct ferry__work *turns;   /* of strands, at work */
     size_t turns_waiting;        /* of strands, in the line */
     struct ferry__worker *idle;  /* the one that became idle last */
-    struct ferry__worker *_Atomic spinner; /* of the idle ones; also looked at without the lock. NULL */
+    struct ferry__worker *_Atomic spinner; /* of the idle ones; also looked at without the lock.
+                                            * NULL */
     struct ferry__worker *napper; /* of the idle ones. NULL */
     size_t busy;                 /* threads that run something */
-    unsigned brisk;              /* goes up to FERRY__BRISK with each streak of short jobs, down with each other one */
+    unsigned brisk;              /* goes up to FERRY__BRISK with each streak of short jobs, down
+                                  * with each other one */
     size_t gathered;             /* jobs that were at the door when it was emptied last */
     struct ferry__spin spin;
     bool has_left;               /* `left` is to be joined */

@@ -38,7 +38,8 @@ static int64_t read_lines(void *arg) { /* a job: blocking stdio on a thread */
 static int64_t count(void *arg) { /* a task */
     struct count *c = arg;
     void *line;
-    while (ferry_queue_get(c->lines, &line) == 0) { /* suspends this task while the queue is empty */
+    /* suspends this task while the queue is empty */
+    while (ferry_queue_get(c->lines, &line) == 0) {
         c->n++;
         c->bytes += strlen(line);
         free(line);

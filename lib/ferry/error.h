@@ -14,9 +14,12 @@ enum ferry_errno {
     FERRY_ECLOSED = -10002,      /* the object (queue, executor, loop, promise) was shut down */
     FERRY_END = -10003,          /* a stream is over */
     FERRY_EBROKEN = -10004,      /* a barrier, or the other end of a channel, is broken */
-    FERRY_EGROUP = -10005,       /* one or more members of a group failed: see ferry_group_errors() */
-    FERRY_EFORKED = -10006,      /* the object belongs to the parent process: fork() copies no threads */
-    FERRY_ESTOPPED = -10007      /* ferry_loop_stop() ended the run before its first task was done */
+    FERRY_EGROUP = -10005,       /* one or more members of a group failed: see
+                                  * ferry_group_errors() */
+    FERRY_EFORKED = -10006,      /* the object belongs to the parent process: fork() copies no
+                                  * threads */
+    FERRY_ESTOPPED = -10007      /* ferry_loop_stop() ended the run before its first task was
+                                  * done */
 };
 
 /* A bridge turns its library's codes into a range of its own and registers the words for it, so

@@ -10,7 +10,7 @@
 
 FERRY_BEGIN_DECLS
 
-/* ---- Making one --------------------------------------------------------------------------------- */
+/* ---- Making one ------------------------------------------------------------------------------ */
 
 /* What a submit does when the queue of a pool or strand is full. */
 enum ferry_full_policy {
@@ -20,16 +20,20 @@ enum ferry_full_policy {
 
 /* Zero means the default of each, but for threads_max. */
 typedef struct ferry_executor_options {
-    const char *name;      /* threads are named after it; copied, cut at 31 bytes; default "ferry" */
+    const char *name;      /* threads are named after it; copied, cut at 31 bytes; default
+                            * "ferry" */
     int threads_max;       /* required: at least 1 */
     int threads_min;       /* kept alive when idle; default 0 */
-    int64_t idle_ms;       /* a thread above threads_min ends after so long without work; default 10,000 */
-    size_t stack_size;     /* of a thread, bytes; default 1 MiB; rounded up to the system's minimum */
-    size_t queue_max;      /* jobs waiting while every thread (of a strand: every turn) is taken; default 65,536 */
+    int64_t idle_ms;       /* a thread above threads_min ends after so long without work; default
+                            * 10,000 */
+    size_t stack_size;     /* of a thread, bytes; default 1 MiB; rounded up to the system's
+                            * minimum */
+    size_t queue_max;      /* jobs waiting while every thread (of a strand: every turn) is taken;
+                            * default 65,536 */
     int full;              /* enum ferry_full_policy */
-    int replacements_max; /* threads beyond threads_max, so many at most, in place of those that jobs which were
-                              given up (FERRY_JOB_ABANDON) still hold; default 0: their places stay lost until
-                              they end */
+    int replacements_max; /* threads beyond threads_max, so many at most, in place of those that
+                           * jobs which were given up (FERRY_JOB_ABANDON) still hold; default 0:
+                           * their places stay lost until they end */
     void *reserved[4];     /* zero */
 } ferry_executor_options;
 
@@ -56,7 +60,7 @@ FERRY_API int ferry_inline_new(ferry_executor **out);
  * loop. It is the library's: it isn't to be freed. NULL when out of memory. */
 FERRY_API ferry_executor *ferry_executor_default(void);
 
-/* ---- Ending it: no new work; and wait; and free ------------------------------------------------- */
+/* ---- Ending it: no new work; and wait; and free ---------------------------------------------- */
 
 enum ferry_close_mode {
     FERRY_CLOSE_DRAIN = 0, /* what is queued still runs */
@@ -96,16 +100,16 @@ typedef struct ferry_executor_stats {
  * blocks. */
 FERRY_API void ferry_executor_get_stats(ferry_executor *executor, ferry_executor_stats *stats);
 
-/* ---- Jobs --------------------------------------------------------------------------------------- */
+/* ---- Jobs ------------------------------------------------------------------------------------ */
 
 /* What becomes of a running job that was told to stop and doesn't listen. */
 enum ferry_job_policy {
     FERRY_JOB_WAIT = 0, /* whoever awaits it waits until it ends: its arguments may be anywhere */
-    FERRY_JOB_ABANDON =
-        1 /* after grace_ms the handle ends as cancelled and the thread runs on; arg and
-                             what it points to must live on the heap or in the library, with arg_free.
-                             Its pool has a thread less until it ends, or makes another one
-                             (replacements_max). A strand doesn't begin another job in its place */
+    /* After grace_ms the handle ends as cancelled and the thread runs on; arg and what it points to
+     * must live on the heap or in the library, with arg_free. Its pool has a thread less until it
+     * ends, or makes another one (replacements_max). A strand doesn't begin another job in its
+     * place. */
+    FERRY_JOB_ABANDON = 1
 };
 
 /* Zero is the default of each. */
@@ -117,8 +121,9 @@ typedef struct ferry_job_options {
      * job and is about to begin: fn isn't called then. It must not wait and must not call Ferry,
      * except for ferry_cancel() on other handles. */
     void (*interrupt)(void *arg);
-    int interrupt_signal; /* > 0: sent to the job's thread on cancel, so that system calls give EINTR. The program
-                             must have a handler for it, set without SA_RESTART */
+    int interrupt_signal; /* > 0: sent to the job's thread on cancel, so that system calls give
+                           * EINTR. The program must have a handler for it, set without
+                           * SA_RESTART */
 
     int policy;       /* enum ferry_job_policy */
     int64_t grace_ms; /* with ABANDON: patience between the request and giving up; 0: none */
@@ -148,9 +153,9 @@ typedef struct ferry_job_options {
  * ferry_await(NULL) is -ENOMEM). In every other case the handle carries what happened:
  *   -ECANCELED     submitted in a cancelled scope (fn never runs)
  *   FERRY_ECLOSED  the executor was closed
- *   -EAGAIN        the queue is full: policy REFUSE, or policy WAIT where nothing may wait (on a loop's own
- *                  thread outside a task); or no thread could be made, and there is none that isn't waiting for
- *                  another handle
+ *   -EAGAIN        the queue is full: policy REFUSE, or policy WAIT where nothing may wait (on a
+ *                  loop's own thread outside a task); or no thread could be made, and there is none
+ *                  that isn't waiting for another handle
  *   -ENOMEM, -EINVAL, ...   options->limiter could not give a token: see ferry_limiter_submit()
  * Suspends or blocks only when the queue is full and its policy is WAIT, or with a limiter. A
  * job that submits to the pool or strand that it runs on never waits for a place there: it would

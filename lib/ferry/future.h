@@ -12,7 +12,7 @@
 
 FERRY_BEGIN_DECLS
 
-/* ---- Waiting for the end ------------------------------------------------------------------------ */
+/* ---- Waiting for the end --------------------------------------------------------------------- */
 
 /* Waits until the operation has ended, takes its result and gives the caller's reference back.
  *
@@ -24,9 +24,10 @@ FERRY_BEGIN_DECLS
  *   -ECANCELED           the awaiter was cancelled, and so was the operation
  *   FERRY_EJOBCANCELED   somebody else cancelled the operation; the awaiter isn't cancelled
  *   -ENOMEM              `future` is NULL: starting the operation had failed
- *   -EDEADLK             a task or job awaits itself, or the call was made on a loop's own thread outside
- *                        a task and would have to wait. The handle is still the caller's
- *   FERRY_EFORKED        the operation belongs to the parent process. The handle is still the caller's
+ *   -EDEADLK             a task or job awaits itself, or the call was made on a loop's own thread
+ *                        outside a task and would have to wait. The handle is still the caller's
+ *   FERRY_EFORKED        the operation belongs to the parent process. The handle is still the
+ *                        caller's
  * May suspend or block. Any thread. */
 FERRY_API int64_t ferry_await(ferry_future *future);
 
@@ -59,7 +60,7 @@ FERRY_API bool ferry_cancelled(const ferry_future *future);
  * handle. */
 FERRY_API const char *ferry_future_name(const ferry_future *future);
 
-/* ---- Ending it ---------------------------------------------------------------------------------- */
+/* ---- Ending it ------------------------------------------------------------------------------- */
 
 enum ferry_cancel_outcome {
     FERRY_CANCEL_LATE = 0,      /* it had ended already: nothing was done */
@@ -83,7 +84,7 @@ FERRY_API void ferry_detach(ferry_future *future);
  * With several awaits, the out-parameters of a bridge call are written by the first. Any thread. */
 FERRY_API ferry_future *ferry_ref(ferry_future *future);
 
-/* ---- Callbacks ---------------------------------------------------------------------------------- */
+/* ---- Callbacks ------------------------------------------------------------------------------- */
 
 /* `result` is what ferry_result() gives. The callback may call ferry_await() or ferry_detach()
  * on the handle (the caller's reference is untouched by ferry_then()), and release whatever it
@@ -98,7 +99,7 @@ typedef void (*ferry_callback)(ferry_future *future, int64_t result, void *arg);
  * stays alive and busy. Any thread. */
 FERRY_API int ferry_then(ferry_future *future, ferry_loop *loop, ferry_callback fn, void *arg);
 
-/* ---- Handles of your own ------------------------------------------------------------------------ */
+/* ---- Handles of your own --------------------------------------------------------------------- */
 
 typedef struct ferry_promise ferry_promise;
 

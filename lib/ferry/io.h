@@ -9,7 +9,8 @@ FERRY_BEGIN_DECLS
 enum ferry_poll_events {
     FERRY_READABLE = 1,
     FERRY_WRITABLE = 2,
-    FERRY_HANGUP = 4 /* the peer has closed its side; reported without reading (where the kernel can) */
+    FERRY_HANGUP = 4 /* the peer has closed its side; reported without reading (where the kernel
+                      * can) */
 };
 
 /* Waits until `fd` is ready for one of `events`. Returns the events that it is ready for (> 0);

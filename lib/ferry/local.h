@@ -2,8 +2,9 @@
  *
  *     static ferry_local request_id = FERRY_LOCAL_INIT;
  *     ferry_local_set(&request_id, "4711", NULL);
- *     ...ferry_local_get(&request_id)...     // here, and in every task and job that was started from here since
- */
+ *     ...ferry_local_get(&request_id)...
+ *
+ * gives it here, and in every task and job that was started from here since. */
 #ifndef FERRY_LOCAL_H
 #define FERRY_LOCAL_H
 

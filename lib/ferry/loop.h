@@ -10,7 +10,7 @@ FERRY_BEGIN_DECLS
 
 struct event_base;
 
-/* ---- The short way ------------------------------------------------------------------------------ */
+/* ---- The short way --------------------------------------------------------------------------- */
 
 /* Makes a loop, runs fn(arg) as its first task, and shuts down in order: tasks that are left are
  * cancelled and joined, jobs are cancelled or waited for. SIGINT and SIGTERM cancel the first
@@ -34,11 +34,13 @@ FERRY_API int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options
 
 /* ---- Loops of your own --------------------------------------------------------------------------
  *
- * fork() and loops: a loop belongs to the process that made it. In a child nothing of the parent's runs: every call on its
- * loops and handles is FERRY_EFORKED, in a task that has forked every wait is, and when such a task returns, so does the
- * run around it, with FERRY_EFORKED. Then, as at any place outside of tasks, the child makes loops of its own. A child that
- * goes on with a base of the program's calls event_reinit() first. A program that makes itself a daemon had better do
- * that before it makes a loop: after that the loop, its tasks and its jobs are the parent's. */
+ * fork() and loops: a loop belongs to the process that made it. In a child nothing of the
+ * parent's runs: every call on its loops and handles is FERRY_EFORKED, in a task that has forked
+ * every wait is, and when such a task returns, so does the run around it, with FERRY_EFORKED.
+ * Then, as at any place outside of tasks, the child makes loops of its own. A child that goes on
+ * with a base of the program's calls event_reinit() first. A program that makes itself a daemon
+ * had better do that before it makes a loop: after that the loop, its tasks and its jobs are the
+ * parent's. */
 
 /* A loop with an event_base of its own. NULL with errno set (ENOMEM, EMFILE, ...) when it can't
  * be made. It belongs to the thread that runs it first. */
@@ -96,7 +98,7 @@ FERRY_API int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms);
  * doesn't run. */
 FERRY_API int ferry_loop_free(ferry_loop *loop);
 
-/* ---- Work from elsewhere ------------------------------------------------------------------------ */
+/* ---- Work from elsewhere --------------------------------------------------------------------- */
 
 /* Has fn(arg) called once on the loop's thread, as a callback (it must not wait). In order for
  * each posting thread. A negative result is logged as an error; later callbacks still run.
@@ -107,9 +109,12 @@ FERRY_API int ferry_post(ferry_loop *loop, ferry_fn fn, void *arg);
 /* A wake-up that may be sent as often as one likes: however often it was sent before the
  * callback starts, it runs once; sent again after it has started, it runs again. */
 typedef struct ferry_async ferry_async;
-FERRY_API ferry_async *ferry_async_new(ferry_loop *loop, ferry_fn fn, void *arg); /* NULL: out of memory */
-FERRY_API int ferry_async_send(ferry_async *async); /* 0, FERRY_ECLOSED, FERRY_EFORKED, -EINVAL for NULL; any thread, never blocks */
-FERRY_API void ferry_async_free(ferry_async *async); /* loop thread; its callback doesn't run any more */
+/* NULL: out of memory */
+FERRY_API ferry_async *ferry_async_new(ferry_loop *loop, ferry_fn fn, void *arg);
+/* 0, FERRY_ECLOSED, FERRY_EFORKED, -EINVAL for NULL; any thread, never blocks */
+FERRY_API int ferry_async_send(ferry_async *async);
+/* loop thread; its callback doesn't run any more */
+FERRY_API void ferry_async_free(ferry_async *async);
 
 FERRY_END_DECLS
 

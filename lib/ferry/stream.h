@@ -48,7 +48,7 @@ typedef struct ferry_stream_options {
     void *reserved[6]; /* zero */
 } ferry_stream_options;
 
-/* ---- Making one --------------------------------------------------------------------------------- */
+/* ---- Making one ------------------------------------------------------------------------------ */
 
 /* A stream whose producer is a task, on the current loop or on the given one (NULL: the current),
  * or a job on an executor (NULL: the loop's own, or the process's). The producer begins with the
@@ -74,7 +74,7 @@ FERRY_API ferry_stream *ferry_stream_submit(ferry_executor *executor, ferry_stre
  * ferry_submit() does, for a place in the executor's queue. Any thread. */
 FERRY_API int ferry_stream_start(ferry_stream *stream);
 
-/* ---- The consumer's side ------------------------------------------------------------------------ */
+/* ---- The consumer's side --------------------------------------------------------------------- */
 
 /* The next item, into *item (NULL when there is none); waits while there is none. Returns
  *   0                    an item. Of ferry_map(): what the function returned for it
@@ -112,7 +112,7 @@ FERRY_API int64_t ferry_stream_close(ferry_stream *stream);
  * stream lives. */
 FERRY_API void ferry_stream_stop(ferry_stream *stream);
 
-/* ---- The producer's side ------------------------------------------------------------------------ */
+/* ---- The producer's side --------------------------------------------------------------------- */
 
 /* Sends an item (any pointer, NULL too); waits while the consumer is so far behind. Returns 0;
  * FERRY_EBROKEN when the consumer has left; FERRY_ECLOSED when the producer has ended; -ECANCELED;

@@ -10,8 +10,8 @@ FERRY_BEGIN_DECLS
 typedef struct ferry_task_options {
     const char *name;            /* for reports; copied, cut at 31 bytes; default "task" */
     size_t stack_size;           /* bytes; default 64 KiB; rounded up to pages; at least 16 KiB */
-    void (*arg_free)(void *arg); /* called once on the loop's thread, after fn has returned (or when it never
-                                    could start: out of memory for a stack, loop closed) */
+    void (*arg_free)(void *arg); /* called once on the loop's thread, after fn has returned (or when
+                                  * it never could start: out of memory for a stack, loop closed) */
     void *reserved[4];           /* zero */
 } ferry_task_options;
 

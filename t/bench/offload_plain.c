@@ -57,7 +57,7 @@ void offload_plain_batch(const bench_case *what, bench_out *out) {
     both(what, out, true);
 }
 
-/* ---- The limit ----------------------------------------------------------------------------------- */
+/* ---- The limit ------------------------------------------------------------------------------- */
 
 enum { NOTHING, ASKED, ANSWERED, ENDED };
 

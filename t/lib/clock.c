@@ -64,7 +64,7 @@ static void jump(int64_t ms) {
     atomic_fetch_add(&ahead_ms, ms);
 }
 
-/* ---- Far ahead ----------------------------------------------------------------------------------------- */
+/* ---- Far ahead ------------------------------------------------------------------------------- */
 
 enum { SLEEPERS = 3000 };
 
@@ -248,7 +248,7 @@ static void pools_and_the_service(void **state) {
     end_pool(pool);
 }
 
-/* ---- The time of day, set back -------------------------------------------------------------------------- */
+/* ---- The time of day, set back --------------------------------------------------------------- */
 
 static int64_t waits_a_little(void *arg) {
     ferry_executor *pool = arg;
@@ -282,7 +282,8 @@ static void the_time_of_day_does_not_matter(void **state) {
     struct event_base *base = event_base_new();
     ferry_loop *loop = ferry_loop_attach(base);
     assert_int_equal(ferry_post(loop, posts_nothing, NULL), 0);
-    assert_int_equal(ferry_loop_shutdown(loop, HOUR), 0); /* which looks whether it is inside of a callback */
+    /* which looks whether it is inside of a callback */
+    assert_int_equal(ferry_loop_shutdown(loop, HOUR), 0);
     assert_int_equal(ferry_loop_free(loop), 0);
     event_base_free(base);
     end_pool(pool);

@@ -83,7 +83,8 @@ static void a_lost_handle_is_named(void **state) {
 static void one_of_many_plain_jobs(void **state) {
     (void)state;
     assert_int_equal(in_a_process(loses_a_later_one, "1"), 0);
-    const char *said = strstr(heard, "the handle of 'job' (ended) was neither awaited nor detached");
+    const char *said =
+        strstr(heard, "the handle of 'job' (ended) was neither awaited nor detached");
     assert_non_null(said);
     assert_null(strstr(said + 1, "the handle of 'job'"));
 }

@@ -32,7 +32,7 @@ static void run(ferry_fn fn) {
     assert_int_equal(ferry_run(fn, NULL), 0);
 }
 
-/* ---- defer ---------------------------------------------------------------------------------------------- */
+/* ---- defer ----------------------------------------------------------------------------------- */
 
 static int64_t in_two_scopes(void *arg) {
     (void)arg;
@@ -219,7 +219,7 @@ static void its_error_is_logged_and_hides_none(void **state) {
     assert_non_null(strstr(logged, "the clean-up's own trouble"));
 }
 
-/* ---- local ---------------------------------------------------------------------------------------------- */
+/* ---- local ----------------------------------------------------------------------------------- */
 
 static ferry_local request = FERRY_LOCAL_INIT, user = FERRY_LOCAL_INIT;
 static int freed;
@@ -299,7 +299,7 @@ static void threads_have_values_too(void **state) {
     assert_int_equal(freed, 1);
 }
 
-/* ---- memory --------------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static int refused;
 

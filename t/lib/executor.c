@@ -26,7 +26,7 @@ static int64_t pass_gate(void *arg) {
     return (int64_t)(uintptr_t)pthread_self();
 }
 
-/* ---- Threads ---------------------------------------------------------------------------------------- */
+/* ---- Threads --------------------------------------------------------------------------------- */
 
 struct crowd {
     gate gate;
@@ -256,7 +256,7 @@ static void names_stacks_and_masks(void **state) {
     end_pool(pool);
 }
 
-/* ---- The queue's limit ------------------------------------------------------------------------------ */
+/* ---- The queue's limit ----------------------------------------------------------------------- */
 
 /* What free threads will take at once takes no place. */
 static void refuses_when_full(void **state) {
@@ -434,7 +434,7 @@ static void a_job_passes_the_limit_of_its_own_pool(void **state) {
     }
 }
 
-/* ---- Waiting inside ---------------------------------------------------------------------------------- */
+/* ---- Waiting inside -------------------------------------------------------------------------- */
 
 static int64_t await_own(void *arg) {
     ferry_executor *pool = arg;
@@ -576,7 +576,7 @@ static void jobs_that_wait_for_jobs_that_wait(void **state) {
     }
 }
 
-/* ---- Workers ----------------------------------------------------------------------------------------- */
+/* ---- Workers --------------------------------------------------------------------------------- */
 
 static atomic_int frees;
 
@@ -691,7 +691,7 @@ static void a_thread_without_a_job_is_not_reported(void **state) {
     gate_destroy(&gates.clean_up);
 }
 
-/* ---- Many -------------------------------------------------------------------------------------------- */
+/* ---- Many ------------------------------------------------------------------------------------ */
 
 struct flood {
     ferry_executor *pool, *strand;

@@ -32,7 +32,7 @@ static void count_free(void *arg) {
     atomic_fetch_add((atomic_int *)arg, 1);
 }
 
-/* ---- Queued ----------------------------------------------------------------------------------------- */
+/* ---- Queued ---------------------------------------------------------------------------------- */
 
 static void a_queued_job_never_runs(void **state) {
     (void)state;
@@ -96,7 +96,7 @@ TASK_TEST(submitted_in_a_cancelled_scope) {
     return 0;
 }
 
-/* ---- Running ---------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 static void a_job_that_does_not_listen(void **state) {
     (void)state;
@@ -120,7 +120,8 @@ static int64_t check_until_told(void *arg) {
     gate_wait(arg);
     while (ferry_checkpoint() == 0)
         sched_yield();
-    CHECK_INT(ferry_sleep(FERRY_FOREVER), -ECANCELED); /* each call that may wait says so, again and again */
+    /* each call that may wait says so, again and again */
+    CHECK_INT(ferry_sleep(FERRY_FOREVER), -ECANCELED);
     CHECK_INT(ferry_yield(), -ECANCELED);
     CHECK_INT(ferry_time_left(), 0);
     return ferry_checkpoint();
@@ -187,7 +188,7 @@ TASK_TEST(a_job_inherits_the_deadline) {
     return 0;
 }
 
-/* ---- Hooks ------------------------------------------------------------------------------------------- */
+/* ---- Hooks ----------------------------------------------------------------------------------- */
 
 struct hooked {
     gate begun, go;
@@ -387,7 +388,7 @@ static void hooks_and_the_end_of_the_job_race(void **state) {
     end_pool(pool);
 }
 
-/* ---- Signals ----------------------------------------------------------------------------------------- */
+/* ---- Signals --------------------------------------------------------------------------------- */
 
 static _Thread_local struct victim *at_work;
 static atomic_int strays, hits;
@@ -530,7 +531,7 @@ static void the_mask_is_put_back(void **state) {
     end_pool(pool);
 }
 
-/* ---- Closing ----------------------------------------------------------------------------------------- */
+/* ---- Closing --------------------------------------------------------------------------------- */
 
 static void closing_a_pool_tells_its_strands(void **state) {
     (void)state;
@@ -569,7 +570,7 @@ static void closing_a_pool_tells_its_strands(void **state) {
     ferry_executor_free(pool);
 }
 
-/* ---- Jobs that others wait for ------------------------------------------------------------------------ */
+/* ---- Jobs that others wait for --------------------------------------------------------------- */
 
 struct nested {
     ferry_executor *executor;

@@ -21,7 +21,7 @@ static int64_t pass_gate(void *arg) {
     return 1;
 }
 
-/* ---- The end ----------------------------------------------------------------------------------------- */
+/* ---- The end --------------------------------------------------------------------------------- */
 
 static atomic_int runs, frees;
 
@@ -137,7 +137,8 @@ static void close_and_cancel(void **state) {
         assert_false(ferry_done(running[i]));
     gate_open(&g);
     for (int i = 0; i < 2; i++)
-        assert_int_equal(ferry_await(running[i]), 8); /* they were told, and had a result all the same */
+        /* they were told, and had a result all the same */
+        assert_int_equal(ferry_await(running[i]), 8);
     assert_int_equal(atomic_load(&runs), 0);
     end_pool(pool);
     gate_destroy(&g);
@@ -276,10 +277,11 @@ static void free_leaves_what_is_queued(void **state) {
     assert_int_equal(atomic_load(&runs), 10);
 }
 
-/* ---- The default ones -------------------------------------------------------------------------------- */
+/* ---- The default ones ------------------------------------------------------------------------ */
 
 static int64_t default_of_a_job(void *arg) {
-    CHECK(ferry_executor_default() == arg); /* a job's is that of the loop that it was submitted from */
+    /* a job's is that of the loop that it was submitted from */
+    CHECK(ferry_executor_default() == arg);
     return ferry_await(ferry_submit(NULL, return_arg, as_arg(9)));
 }
 
@@ -328,7 +330,7 @@ static void the_process_has_one_outside_of_loops(void **state) {
     assert_true(stats_of(own).started >= 2);
 }
 
-/* ---- The inline executor ----------------------------------------------------------------------------- */
+/* ---- The inline executor --------------------------------------------------------------------- */
 
 static int64_t fail_in_place(void *arg) {
     (void)arg;
@@ -409,7 +411,7 @@ static void stop_waits_for_inline_jobs_of_others(void **state) {
     gate_destroy(&g);
 }
 
-/* ---- References in reserve ------------------------------------------------------------------------------ */
+/* ---- References in reserve ------------------------------------------------------------------- */
 
 static int64_t one(void *arg) {
     (void)arg;

@@ -34,7 +34,8 @@ int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *),
                           void *arg);
 
-static atomic_int maps = INT_MAX, guards = INT_MAX, threads = INT_MAX; /* that the system still gives */
+/* that the system still gives */
+static atomic_int maps = INT_MAX, guards = INT_MAX, threads = INT_MAX;
 static atomic_bool no_guard_pages;                                     /* a kernel before 6.13 */
 
 static bool refuses(atomic_int *left) {
@@ -69,7 +70,7 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     return refuses(&threads) ? EAGAIN : __real_pthread_create(thread, attr, fn, arg);
 }
 
-/* ---- Stacks -------------------------------------------------------------------------------------------- */
+/* ---- Stacks ---------------------------------------------------------------------------------- */
 
 enum { CROWD = 2000 };
 
@@ -147,7 +148,7 @@ static void no_stack_for_the_first_task(void **state) {
     assert_int_equal(ferry_run(return_arg, as_arg(3)), 3);
 }
 
-/* ---- Threads -------------------------------------------------------------------------------------------- */
+/* ---- Threads --------------------------------------------------------------------------------- */
 
 static int64_t stand_in_job(void *arg) {
     gate_wait(arg);
@@ -177,7 +178,7 @@ static void no_replacement(void **state) {
     end_pool(pool);
 }
 
-/* ---- Descriptors ---------------------------------------------------------------------------------------- */
+/* ---- Descriptors ----------------------------------------------------------------------------- */
 
 static int open_descriptors(void) {
     int n = 0;
@@ -195,7 +196,8 @@ static void no_descriptors(void **state) {
     (void)state;
     struct rlimit before, fewer;
     int needed = 0;
-    assert_int_equal(ferry_run(return_arg, as_arg(3)), 3); /* what is kept for the next time is there */
+    /* what is kept for the next time is there */
+    assert_int_equal(ferry_run(return_arg, as_arg(3)), 3);
     int open = open_descriptors();
     long blocks = oom_blocks();
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);

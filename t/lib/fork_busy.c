@@ -58,7 +58,7 @@ static int64_t sleeps_a_little(void *arg) {
             SKIP("ThreadSanitizer knows of no other stacks in such a child"); \
     } while (0)
 
-/* ---- In a task ------------------------------------------------------------------------------------------- */
+/* ---- In a task ------------------------------------------------------------------------------- */
 
 struct around {
     ferry_executor *pool;
@@ -186,7 +186,7 @@ static void in_a_task_in_the_background(void **state) {
     assert_int_equal(ferry_loop_free(loop), 0);
 }
 
-/* ---- Loops and primitives of the parent ------------------------------------------------------------------- */
+/* ---- Loops and primitives of the parent ------------------------------------------------------ */
 
 static void called(ferry_future *f, int64_t result, void *arg) {
     (void)f;
@@ -290,7 +290,7 @@ static void a_full_queue(void **state) {
     assert_int_equal(ferry_queue_free(queue), 0);
 }
 
-/* ---- A base of the program's ------------------------------------------------------------------------------- */
+/* ---- A base of the program's ----------------------------------------------------------------- */
 
 static void *posts(void *arg) {
     struct around *a = arg;
@@ -348,7 +348,7 @@ static void a_base_of_the_program(void **state) {
     event_base_free(base);
 }
 
-/* ---- exec ----------------------------------------------------------------------------------------------------- */
+/* ---- exec ------------------------------------------------------------------------------------ */
 
 /* What the program does when it is called with an argument. */
 static int count_descriptors(void) {
@@ -397,7 +397,7 @@ static void to_exec(void **state) {
     end_pool(a.pool);
 }
 
-/* ---- Daemons -------------------------------------------------------------------------------------------------- */
+/* ---- Daemons --------------------------------------------------------------------------------- */
 
 /* Twice, with a session of its own between: the grandchild returns 0, everybody else the child's
  * process id. */
@@ -472,7 +472,8 @@ static void in_the_midst_of_a_run(void **state) {
 int main(int argc, char **argv) {
     (void)argv;
     static const struct CMUnitTest tests[] = {
-        CASE("rule 24: a daemon is made before the loop", before_the_loop_is_made), /* no threads yet */
+        /* no threads yet */
+        CASE("rule 24: a daemon is made before the loop", before_the_loop_is_made),
         CASE("rule 24: a daemon is made after the loop was", after_the_loop_was_made),
         CASE("rule 24: a task forks: nothing of the parent's runs in the child", in_a_task),
         CASE("rule 24: a task in the background forks", in_a_task_in_the_background),

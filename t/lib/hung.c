@@ -50,7 +50,7 @@ static unsigned warnings_are_kept(struct kept_log *log, bool begin) {
     return 0;
 }
 
-/* ---- What the waiter is told ------------------------------------------------------------------------- */
+/* ---- What the waiter is told ----------------------------------------------------------------- */
 
 static int64_t listens(void *arg) {
     gate_wait(arg);
@@ -129,7 +129,7 @@ TASK_TEST(what_became_of_it_in_a_scope) {
     return 0;
 }
 
-/* ---- Threads in their place ---------------------------------------------------------------------------- */
+/* ---- Threads in their place ------------------------------------------------------------------ */
 
 static void replaced(void **state) {
     (void)state;
@@ -328,7 +328,8 @@ static void hung_in_an_inline_job(void **state) {
     ferry_executor *pool = pool_with(1, 1);
     ferry_future *outer = ferry_submit(pool, runs_it_itself, &n);
     gate_wait_arrivals(&n.g, 1);
-    assert_int_equal(ferry_executor_close(n.executor, FERRY_CLOSE_CANCEL), 0); /* it is given up; its thread's job isn't */
+    /* it is given up; its thread's job isn't */
+    assert_int_equal(ferry_executor_close(n.executor, FERRY_CLOSE_CANCEL), 0);
     assert_int_equal(stats_of(n.executor).abandoned, 1);
     ferry_future *behind = ferry_submit(pool, return_arg, as_arg(1));
     assert_int_equal(stats_of(pool).threads, 1);
@@ -350,7 +351,7 @@ static void refused(void **state) {
     assert_non_null(strstr(ferry_errmsg(), "replacements_max -1"));
 }
 
-/* ---- The program ends ------------------------------------------------------------------------------------ */
+/* ---- The program ends ------------------------------------------------------------------------ */
 
 static gate never = GATE_INIT;
 

@@ -15,7 +15,7 @@
 #include "support.h"
 #include "waiters.h"
 
-/* ---- Results ---------------------------------------------------------------------------------------- */
+/* ---- Results --------------------------------------------------------------------------------- */
 
 static int64_t fail_in_words(void *arg) {
     (void)arg;
@@ -87,7 +87,7 @@ TASK_TEST(a_job_belongs_to_the_loop_that_it_came_from) {
     return 0;
 }
 
-/* ---- Delivery ---------------------------------------------------------------------------------------- */
+/* ---- Delivery -------------------------------------------------------------------------------- */
 
 struct parcel {
     atomic_int delivered, freed;
@@ -179,7 +179,7 @@ static void never_delivered(void **state) {
     ferry_executor_free(pool);
 }
 
-/* ---- Where arguments are freed ------------------------------------------------------------------------ */
+/* ---- Where arguments are freed --------------------------------------------------------------- */
 
 static void *detach_thread(void *job) {
     ferry_detach(job);
@@ -224,7 +224,8 @@ TASK_TEST(freed_on_the_loops_thread) {
     gate_open(&g[1].gate);
     ferry_future *job = ferry_submit_with(pool, pass_own_gate, &g[1], &options);
     CHECK_INT(ferry_wait(job), 0);
-    CHECK_INT(ferry_await(ferry_submit(pool, return_arg, as_arg(1))), 1); /* the worker has let go */
+    /* the worker has let go */
+    CHECK_INT(ferry_await(ferry_submit(pool, return_arg, as_arg(1))), 1);
     pthread_join(start_thread(detach_thread, job), NULL);
     check_freed_here(&g[1].parcel);
     /* The loop itself is. */
@@ -261,7 +262,7 @@ static void freed_after_the_end_of_the_loop(void **state) {
     ferry_executor_free(pool);
 }
 
-/* ---- What a job leaves behind --------------------------------------------------------------------------- */
+/* ---- What a job leaves behind ---------------------------------------------------------------- */
 
 static int64_t leave_a_scope_open(void *arg) {
     ferry_scope_open(arg, FERRY_FOREVER);
@@ -288,7 +289,7 @@ static void what_a_job_leaves_behind(void **state) {
     end_pool(pool);
 }
 
-/* ---- Counted by its loop -------------------------------------------------------------------------------- */
+/* ---- Counted by its loop --------------------------------------------------------------------- */
 
 static int64_t submit_and_return(void *arg) {
     void **args = arg;

@@ -47,7 +47,7 @@ static void end_loop(ferry_loop *loop) {
     assert_int_equal(ferry_loop_free(loop), 0);
 }
 
-/* ---- Rule 16: libevent is the loop's thread's ------------------------------------------------------------ */
+/* ---- Rule 16: libevent is the loop's thread's ------------------------------------------------ */
 
 /* The linker leads the library's calls of these here. */
 static _Thread_local bool may_call_libevent;
@@ -131,7 +131,7 @@ TASK_TEST(only_its_own_thread) {
     return 0;
 }
 
-/* ---- Rule 18: wake-ups are counted ------------------------------------------------------------------------- */
+/* ---- Rule 18: wake-ups are counted ----------------------------------------------------------- */
 
 /* How often the loop's descriptor was written to since it was last looked at. */
 static uint64_t rings(ferry_loop *loop) {
@@ -178,7 +178,7 @@ static void wakes_are_counted(void **state) {
     end_loop(s.loop);
 }
 
-/* ---- Running ------------------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 static int64_t runs_another(void *arg) {
     ferry_loop *loop = arg;
@@ -289,7 +289,7 @@ static void stop_before_a_run(void **state) {
     end_loop(loop); /* it cancels the task */
 }
 
-/* ---- Giving back ---------------------------------------------------------------------------------------------- */
+/* ---- Giving back ----------------------------------------------------------------------------- */
 
 static int64_t frees_while_running(void *arg) {
     CHECK_INT(ferry_loop_free(arg), -EBUSY);
@@ -380,7 +380,7 @@ static void refusals(void **state) {
     event_base_free(base);
 }
 
-/* ---- A base of the program's own --------------------------------------------------------------------------------- */
+/* ---- A base of the program's own ------------------------------------------------------------- */
 
 static int64_t sleeps_shortly(void *arg) {
     (void)arg;
@@ -436,7 +436,7 @@ static void handed_in_before(void **state) {
     event_base_free(base);
 }
 
-/* ---- Nobody starves --------------------------------------------------------------------------------------------- */
+/* ---- Nobody starves -------------------------------------------------------------------------- */
 
 struct starve {
     ferry_loop *loop;
@@ -620,7 +620,7 @@ static void beside_busy_events(void **state) {
     event_base_free(s.base);
 }
 
-/* ---- Rule 21 ------------------------------------------------------------------------------------------------------ */
+/* ---- Rule 21 --------------------------------------------------------------------------------- */
 
 struct blocked {
     ferry_future *task;
@@ -663,7 +663,7 @@ static void waiting_on_its_thread(void **state) {
     event_base_free(base);
 }
 
-/* ---- Two loops ------------------------------------------------------------------------------------------------------ */
+/* ---- Two loops ------------------------------------------------------------------------------- */
 
 struct side {
     ferry_loop *loop;
@@ -724,7 +724,7 @@ static void two_loops(void **state) {
     gate_destroy(&start);
 }
 
-/* ---- Without memory -------------------------------------------------------------------------------------------------- */
+/* ---- Without memory -------------------------------------------------------------------------- */
 
 static void *event_malloc(size_t size) {
     return oom_refuses() ? NULL : malloc(size);

@@ -41,7 +41,7 @@ static void *shuts_down(void *arg) {
     return NULL;
 }
 
-/* ---- Callbacks for handles that have ended ----------------------------------------------------------- */
+/* ---- Callbacks for handles that have ended --------------------------------------------------- */
 
 struct adder {
     ferry_loop *loop;
@@ -164,7 +164,7 @@ static void callbacks_and_a_shutdown_race(void **state) {
     }
 }
 
-/* ---- Who turns it to its end ------------------------------------------------------------------------------ */
+/* ---- Who turns it to its end ----------------------------------------------------------------- */
 
 struct hidden {
     ferry_loop *loop;
@@ -220,7 +220,8 @@ static void ferry_run_sees_to_its_end(void **state) {
     pthread_join(runner, &result);
     pthread_join(other, NULL);
     assert_int_equal((intptr_t)result, 3);
-    assert_true(asked.rc == 0 || asked.rc == -EINPROGRESS); /* whichever of the two shutdowns began first */
+    /* whichever of the two shutdowns began first */
+    assert_true(asked.rc == 0 || asked.rc == -EINPROGRESS);
     assert_int_equal(atomic_load(&h.ended), 1);
     assert_true(pthread_equal(h.ended_on, runner));
     assert_int_equal(kept_messages(&log), 0);
@@ -267,7 +268,7 @@ static void a_stopped_run_is_ended_elsewhere(void **state) {
     assert_int_equal(ferry_loop_free(r.loop), 0);
 }
 
-/* ---- Tasks that shut their own loop down --------------------------------------------------------------------- */
+/* ---- Tasks that shut their own loop down ----------------------------------------------------- */
 
 struct closer {
     int rc, then, shielded;
@@ -349,7 +350,7 @@ static void the_first_task_goes_on(void **state) {
     assert_int_equal(ferry_run(closes_and_goes_on, NULL), 6);
 }
 
-/* ---- From signals ----------------------------------------------------------------------------------------------- */
+/* ---- From signals ---------------------------------------------------------------------------- */
 
 static int64_t waits_for_the_signal(void *arg) {
     (void)arg;

@@ -19,7 +19,7 @@ static int64_t pass_gate(void *arg) {
     return 7;
 }
 
-/* ---- Nobody waits behind a slow one ------------------------------------------------------------------ */
+/* ---- Nobody waits behind a slow one ---------------------------------------------------------- */
 
 enum { QUICK = 400 };
 
@@ -80,7 +80,7 @@ TASK_TEST(a_loop_that_is_held_up_holds_up_no_job) {
     return 0;
 }
 
-/* ---- The door --------------------------------------------------------------------------------------- */
+/* ---- The door -------------------------------------------------------------------------------- */
 
 enum { PLACES = 8, THREADS = 6, EACH = 100 };
 
@@ -172,7 +172,7 @@ static void in_the_order_of_their_coming(void **state) {
     end_pool(pool);
 }
 
-/* ---- Told of at home --------------------------------------------------------------------------------- */
+/* ---- Told of at home ------------------------------------------------------------------------- */
 
 struct home {
     gate job;

@@ -39,7 +39,7 @@ static void until_set(atomic_bool *flag) {
         sched_yield();
 }
 
-/* ---- A turn that doesn't end -------------------------------------------------------------------------- */
+/* ---- A turn that doesn't end ----------------------------------------------------------------- */
 
 static int64_t goes_on_computing(void *arg) {
     ferry_executor *pool = arg;
@@ -62,7 +62,7 @@ static void a_long_turn_holds_up_no_job(void **state) {
     end_pool(pool);
 }
 
-/* ---- Two pools ---------------------------------------------------------------------------------------- */
+/* ---- Two pools ------------------------------------------------------------------------------- */
 
 struct two {
     ferry_executor *first, *second;
@@ -94,7 +94,7 @@ static void one_turn_two_pools(void **state) {
     end_pool(two.second);
 }
 
-/* ---- The end of the turn ------------------------------------------------------------------------------ */
+/* ---- The end of the turn --------------------------------------------------------------------- */
 
 static int64_t gives_way(void *arg) {
     ferry_executor *pool = arg;
@@ -122,7 +122,7 @@ static void the_end_of_a_turn_calls(void **state) {
     end_pool(pool);
 }
 
-/* ---- A pool that is freed before the turn ends --------------------------------------------------------- */
+/* ---- A pool that is freed before the turn ends ----------------------------------------------- */
 
 static int64_t frees_in_the_same_turn(void *arg) {
     (void)arg;
@@ -143,7 +143,7 @@ static void a_pool_freed_before_the_turn_ends(void **state) {
     assert_int_equal(ferry_run(frees_in_the_same_turn, NULL), ENOUGH);
 }
 
-/* ---- A loop that gives way ---------------------------------------------------------------------------- */
+/* ---- A loop that gives way ------------------------------------------------------------------- */
 
 enum { JOBS = 200 };
 

@@ -32,7 +32,7 @@ static void fires(evutil_socket_t fd, short events, void *arg) {
     ++*(int *)arg;
 }
 
-/* ---- Any base ---------------------------------------------------------------------------------------------- */
+/* ---- Any base -------------------------------------------------------------------------------- */
 
 struct beside {
     ferry_loop *loop;
@@ -223,7 +223,8 @@ static void beside_bufferevents(void **state) {
     assert_int_equal(e.timers, 1);
     event_free(on_signal);
     event_free(on_timer);
-    assert_int_equal(event_base_dispatch(base), 1); /* nothing is left of the program's, nor of ours */
+    /* nothing is left of the program's, nor of ours */
+    assert_int_equal(event_base_dispatch(base), 1);
     bufferevent_free(e.pair[0]);
     bufferevent_free(e.pair[1]);
     assert_int_equal(ferry_loop_shutdown(loop, HOUR), 0);
@@ -231,7 +232,7 @@ static void beside_bufferevents(void **state) {
     event_base_free(base);
 }
 
-/* ---- Dispatched again and again ------------------------------------------------------------------------------ */
+/* ---- Dispatched again and again -------------------------------------------------------------- */
 
 static void between_two_dispatches(void **state) {
     (void)state;
@@ -270,7 +271,7 @@ static void two_on_one(void **state) {
     event_base_free(base);
 }
 
-/* ---- Freed too early -------------------------------------------------------------------------------------------- */
+/* ---- Freed too early ------------------------------------------------------------------------- */
 
 static void say_nothing(int severity, const char *message) {
     (void)severity;
@@ -321,7 +322,8 @@ int main(void) {
         CASE("what is handed in between two dispatches", between_two_dispatches),
         CASE("two loops on one base", two_on_one),
         CASE("a base that is freed before its loop", freed_too_early),
-        CASE("a base that is freed with a task on it", freed_with_a_task), /* the last: it keeps its thread */
+        /* the last: it keeps its thread */
+        CASE("a base that is freed with a task on it", freed_with_a_task),
     };
     return SUPPORT_RUN(tests);
 }

@@ -268,7 +268,7 @@ static void tear_down(struct scene *s) {
     ferry_promise_drop(s->promise);
 }
 
-/* ---- The wait is about to end for another reason: a grant comes first ------------------------- */
+/* ---- The wait is about to end for another reason: a grant comes first ------------------------ */
 
 static void say_which(const struct way *way, bool task, bool cancel) {
     printf("# %s, a %s that %s\n", way->name, task ? "task" : "thread",
@@ -305,7 +305,7 @@ static void granted_in_time(void **state) {
             granted_first(&ways[i], kind & 1, kind & 2);
 }
 
-/* ---- A grant is about to come: the wait ends before ------------------------------------------- */
+/* ---- A grant is about to come: the wait ends before ------------------------------------------ */
 
 /* False: its time was over before anybody was about to grant. */
 static bool granted_late(const struct way *way, bool task, int64_t ms) {
@@ -356,7 +356,7 @@ static void timed_out_before_the_grant(void **state) {
                 ms *= 2;
 }
 
-/* ---- A barrier -------------------------------------------------------------------------------- */
+/* ---- A barrier ------------------------------------------------------------------------------- */
 
 struct party {
     ferry_barrier *barrier;

@@ -25,7 +25,7 @@ static void *call(void *arg) {
     }
 #define START(other) ((other)->thread = start_thread(call, (other)))
 
-/* ---- Scopes ---------------------------------------------------------------------------------------- */
+/* ---- Scopes ---------------------------------------------------------------------------------- */
 
 OTHER(canceller, ferry_scope *scope);
 
@@ -51,7 +51,7 @@ static void seen_before_the_kick(void **state) {
     assert_int_equal(ferry_scope_close(&scope, -ECANCELED), 0);
 }
 
-/* ---- Falling asleep ----------------------------------------------------------------------------------- */
+/* ---- Falling asleep -------------------------------------------------------------------------- */
 
 static const char *const drowsy[] = {"park_seen", "park_doze", "park_sleep"};
 
@@ -80,7 +80,7 @@ static void wakes_on_the_way_to_sleep(void **state) {
     }
 }
 
-/* ---- A loop's inbox ------------------------------------------------------------------------------------ */
+/* ---- A loop's inbox -------------------------------------------------------------------------- */
 
 struct posts {
     ferry_loop *loop;
@@ -213,7 +213,7 @@ static void sent_when_it_begins(void **state) {
     assert_int_equal(ferry_run(sends_while_it_begins, NULL), 0);
 }
 
-/* ---- A pool's threads -------------------------------------------------------------------------------------- */
+/* ---- A pool's threads ------------------------------------------------------------------------ */
 
 static int64_t seven(void *arg) {
     if (arg)
@@ -290,7 +290,7 @@ static void submitted_while_it_is_closed(void **state) {
     end_pool(other.pool);
 }
 
-/* ---- Handles -------------------------------------------------------------------------------------------------- */
+/* ---- Handles --------------------------------------------------------------------------------- */
 
 struct awaiting {
     void (*fn)(void *);
@@ -376,7 +376,7 @@ static void set_and_cancelled(void **state) {
     }
 }
 
-/* ---- Groups ---------------------------------------------------------------------------------------------------- */
+/* ---- Groups ---------------------------------------------------------------------------------- */
 
 struct owning {
     void (*fn)(void *);
@@ -403,7 +403,8 @@ static void a_member_ends_before_it_is_attached(void **state) {
     point_stop(&stop, "group_attach");
     START(&o);
     point_wait(&stop);
-    CHECK_INT(ferry_await(ferry_submit(o.it.pool, seven, NULL)), 7); /* the member's was before it */
+    /* the member's was before it */
+    CHECK_INT(ferry_await(ferry_submit(o.it.pool, seven, NULL)), 7);
     point_go(&stop);
     pthread_join(o.thread, NULL);
     CHECK_INT(o.it.closed, 0);
@@ -425,7 +426,7 @@ static void a_member_that_ends_is_cancelled(void **state) {
     end_pool(o.it.pool);
 }
 
-/* ---- A condition and its mutex ------------------------------------------------------------------------------------ */
+/* ---- A condition and its mutex --------------------------------------------------------------- */
 
 struct room {
     ferry_mutex mutex;
@@ -457,7 +458,8 @@ static void cancelled_between_the_lines(void **state) {
     struct point_stop stop;
     begin_waiting(&first, wait_in_room, &room);
     begin_waiting(&second, wait_in_room, &room);
-    point_stop(&stop, "cond_claimed"); /* it has left the condition's line and isn't in the mutex's */
+    /* it has left the condition's line and isn't in the mutex's */
+    point_stop(&stop, "cond_claimed");
     START(&other);
     point_wait(&stop);
     ferry_scope_cancel(&first.scope);
@@ -493,7 +495,8 @@ static void the_line_is_empty_when_it_is_handed_over(void **state) {
     struct owner other = {hold_until_waited, &mutex, 0};
     struct waiting w;
     struct point_stop stop;
-    point_stop(&stop, "mutex_unlock"); /* somebody is in line, it has seen, and is about to hand over */
+    /* somebody is in line, it has seen, and is about to hand over */
+    point_stop(&stop, "mutex_unlock");
     START(&other);
     while (!__atomic_load_n(&mutex.owner, __ATOMIC_ACQUIRE))
         sched_yield();

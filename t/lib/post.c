@@ -40,7 +40,7 @@ static void settle(void) {
         ferry_yield();
 }
 
-/* ---- Order ---------------------------------------------------------------------------------------- */
+/* ---- Order ----------------------------------------------------------------------------------- */
 
 enum { POSTS = 100 };
 
@@ -127,7 +127,7 @@ TASK_TEST(from_a_callback_and_a_job) {
     return 0;
 }
 
-/* ---- Waking ----------------------------------------------------------------------------------------- */
+/* ---- Waking ---------------------------------------------------------------------------------- */
 
 struct sleeper {
     ferry_loop *loop;
@@ -192,7 +192,7 @@ static void wakes_an_attached_loop(void **state) {
     event_base_free(base);
 }
 
-/* ---- Many before the first run ----------------------------------------------------------------------- */
+/* ---- Many before the first run --------------------------------------------------------------- */
 
 enum { MANY = 20000, MANY_THREADS = 3 };
 
@@ -234,7 +234,7 @@ static void none_is_lost(void **state) {
     end_loop(f.loop);
 }
 
-/* ---- Async ------------------------------------------------------------------------------------------- */
+/* ---- Async ----------------------------------------------------------------------------------- */
 
 struct repeats {
     ferry_async *async;
@@ -334,7 +334,7 @@ TASK_TEST(freed_async) {
     return 0;
 }
 
-/* ---- Before, between and after ------------------------------------------------------------------------- */
+/* ---- Before, between and after --------------------------------------------------------------- */
 
 static void before_between_after(void **state) {
     (void)state;
@@ -456,7 +456,7 @@ static void waits_for_who_enters(void **state) {
     assert_int_equal(ferry_loop_free(h.loop), 0);
 }
 
-/* ---- Failures -------------------------------------------------------------------------------------------- */
+/* ---- Failures -------------------------------------------------------------------------------- */
 
 static int64_t fails(void *arg) {
     return ferry_fail(-EIO, "%s", (char *)arg);

@@ -28,7 +28,7 @@ static int64_t nothing(void *arg) {
     return 0;
 }
 
-/* ---- Results ---------------------------------------------------------------------------------------------- */
+/* ---- Results --------------------------------------------------------------------------------- */
 
 static int64_t returns(void *arg) {
     ferry_yield();
@@ -89,7 +89,7 @@ TASK_TEST(run_inside) {
     return 0;
 }
 
-/* ---- Background work ----------------------------------------------------------------------------------------- */
+/* ---- Background work ------------------------------------------------------------------------- */
 
 static int64_t leaves_a_failing_task(void *arg) {
     ferry_task_options options = {.name = "careless"};
@@ -162,7 +162,7 @@ static void left_work(void **state) {
     gate_destroy(&b.gate);
 }
 
-/* ---- Options and errors ----------------------------------------------------------------------------------------- */
+/* ---- Options and errors ---------------------------------------------------------------------- */
 
 static int64_t uses_its_stack(void *arg) {
     volatile char room[768 * 1024];
@@ -270,7 +270,7 @@ static void memory_ends(void **state) {
     assert_int_equal(oom_blocks(), blocks);
 }
 
-/* ---- Signals, in a process of its own ----------------------------------------------------------------------------- */
+/* ---- Signals, in a process of its own -------------------------------------------------------- */
 
 #define DEMAND(claim) \
     do { \
@@ -459,7 +459,8 @@ static int64_t sends_to_the_program(void *arg) {
 
 static void child_no_signals(void) {
     signal(SIGTERM, catches);
-    DEMAND(ferry_run_with(sends_to_the_program, NULL, &(ferry_run_options){.no_signals = true}) == 1);
+    ferry_run_options options = {.no_signals = true};
+    DEMAND(ferry_run_with(sends_to_the_program, NULL, &options) == 1);
     DEMAND(caught == SIGTERM);
 }
 

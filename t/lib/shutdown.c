@@ -47,7 +47,7 @@ static int64_t hides(void *arg) {
     return 0;
 }
 
-/* ---- From where ---------------------------------------------------------------------------------------- */
+/* ---- From where ------------------------------------------------------------------------------ */
 
 static void callback_for(ferry_future *f, int64_t result, void *arg) {
     (void)f;
@@ -235,7 +235,8 @@ static void when_nobody_runs_it(void **state) {
         ferry_future *f[3];
         for (int i = 0; i < tasks; i++)
             f[i] = ferry_spawn_on(loop, sleeps, NULL);
-        assert_int_equal(ferry_loop_shutdown(loop, 0), 0); /* what only has to unwind needs no time */
+        /* what only has to unwind needs no time */
+        assert_int_equal(ferry_loop_shutdown(loop, 0), 0);
         assert_int_equal(ferry_loop_shutdown(loop, 0), 0);
         for (int i = 0; i < tasks; i++)
             assert_int_equal(ferry_await(f[i]), FERRY_EJOBCANCELED);
@@ -322,7 +323,7 @@ static void from_another_loop(void **state) {
     assert_int_equal(ferry_loop_free(other), 0);
 }
 
-/* ---- Soft, then hard, then a report ------------------------------------------------------------------------ */
+/* ---- Soft, then hard, then a report ---------------------------------------------------------- */
 
 static void shields_end(void **state) {
     (void)state;
@@ -478,7 +479,7 @@ static void nobody_could_wake(void **state) {
     assert_int_equal(ferry_loop_free(loop), 0);
 }
 
-/* ---- Many, in all places --------------------------------------------------------------------------------------- */
+/* ---- Many, in all places --------------------------------------------------------------------- */
 
 enum { MANY = FERRY__TSAN ? 2000 : 10000 }; /* ThreadSanitizer knows 8,128 stacks */
 
@@ -572,7 +573,7 @@ static void ten_thousand(void **state) {
     assert_int_equal(ferry_queue_free(c.empty), 0);
 }
 
-/* ---- Release in callbacks ---------------------------------------------------------------------------------------- */
+/* ---- Release in callbacks -------------------------------------------------------------------- */
 
 struct released {
     ferry_loop *loop;
@@ -638,7 +639,7 @@ static void outlived(void **state) {
     ferry_detach(value);
 }
 
-/* ---- Without memory ------------------------------------------------------------------------------------------------ */
+/* ---- Without memory -------------------------------------------------------------------------- */
 
 static void without_memory(void **state) {
     (void)state;

@@ -135,7 +135,8 @@ static void strands_take_turns(void **state) {
             jobs[i][k] = ferry_submit(strands[i], visit, &visits[i][k]);
         }
     }
-    for (int k = 0; k < 10; k++) { /* jobs of the pool's own come after one turn of each, not after all jobs */
+    /* jobs of the pool's own come after one turn of each, not after all jobs */
+    for (int k = 0; k < 10; k++) {
         visits[3][k] = (struct visit){&journal, 300 + k, NULL};
         jobs[3][k] = ferry_submit(pool, visit, &visits[3][k]);
     }
@@ -260,7 +261,7 @@ static void places_in_a_strand_are_given_in_order(void **state) {
     gate_destroy(&g);
 }
 
-/* ---- Cancelled, closed, freed --------------------------------------------------------------------------- */
+/* ---- Cancelled, closed, freed ---------------------------------------------------------------- */
 
 static void a_cancelled_job_leaves_the_others_in_order(void **state) {
     (void)state;
@@ -439,13 +440,14 @@ static void what_a_strand_can_be_made_of(void **state) {
     assert_int_equal(ferry_strand_new(&of_default, NULL, NULL), 0);
     assert_int_equal(ferry_await(ferry_submit(of_default, return_arg, as_arg(5))), 5);
     ferry_executor_free(of_default);
-    assert_int_equal(ferry_await(ferry_submit(NULL, return_arg, as_arg(6))), 6); /* it wasn't the owner */
+    /* it wasn't the owner */
+    assert_int_equal(ferry_await(ferry_submit(NULL, return_arg, as_arg(6))), 6);
     ferry_executor_free(in_place);
     ferry_executor_free(strand);
     end_pool(pool);
 }
 
-/* ---- Jobs of a strand that wait for others --------------------------------------------------------------- */
+/* ---- Jobs of a strand that wait for others --------------------------------------------------- */
 
 struct nest {
     ferry_executor *strand;
@@ -519,7 +521,7 @@ static void a_pool_job_that_waits_for_a_strand(void **state) {
     end_pool(pool);
 }
 
-/* ---- Many ------------------------------------------------------------------------------------------------ */
+/* ---- Many ------------------------------------------------------------------------------------ */
 
 struct counter {
     ferry_executor *strand;

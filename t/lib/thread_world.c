@@ -15,7 +15,7 @@
 #include "support.h"
 #include "waiters.h"
 
-/* ---- To threads ------------------------------------------------------------------------------------- */
+/* ---- To threads ------------------------------------------------------------------------------ */
 
 struct call {
     ferry_executor *pool;
@@ -82,7 +82,8 @@ TASK_TEST(a_cancelled_task_leaves_its_thread_behind) {
     until_parked(task);
     gate_wait_arrivals(&c->gate, 1);
     CHECK_INT(ferry_cancel(task), FERRY_CANCEL_ASKED);
-    CHECK_INT(ferry_await(task), FERRY_EJOBCANCELED); /* now, though the thread still stands at the gate */
+    /* now, though the thread still stands at the gate */
+    CHECK_INT(ferry_await(task), FERRY_EJOBCANCELED);
     CHECK_INT(kept_messages(&log), 1);
     CHECK_INT(atomic_load(&c->frees), 0);
     CHECK_INT(stats_of(c->pool).running, 1);
@@ -240,7 +241,7 @@ TASK_TEST(what_blocks_is_refused_on_a_loops_thread) {
     return 0;
 }
 
-/* ---- From threads ------------------------------------------------------------------------------------- */
+/* ---- From threads ---------------------------------------------------------------------------- */
 
 struct portal {
     ferry_loop *loop;

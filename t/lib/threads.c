@@ -104,7 +104,7 @@ static void allow_all(void) {
     assert_int_equal(kept_messages(&log_kept), (unsigned)atomic_load(&refused)); /* never silent */
 }
 
-/* ---- Threads that can't be made --------------------------------------------------------------------- */
+/* ---- Threads that can't be made -------------------------------------------------------------- */
 
 static void without_any_thread_a_job_fails(void **state) {
     (void)state;
@@ -136,7 +136,8 @@ static void fewer_threads_do(void **state) {
         jobs[i] = ferry_submit(pool, return_arg, as_arg(i));
     for (int i = 0; i < 40; i++)
         assert_int_equal(ferry_await(jobs[i]), i);
-    assert_true(stats_of(pool).threads_peak <= 3); /* the one that couldn't be made was counted while it was tried */
+    /* the one that couldn't be made was counted while it was tried */
+    assert_true(stats_of(pool).threads_peak <= 3);
     assert_true(stats_of(pool).threads <= 2);
     allow_all();
     end_pool(pool);
@@ -228,7 +229,8 @@ TASK_TEST(the_only_thread_waits) {
     CHECK(thread != 0);
     allow_threads(0);
     CHECK_INT(ferry_await(ferry_submit(pool, await_own, pool)), 6);  /* it runs it itself */
-    CHECK_INT(ferry_await(ferry_submit(pool, wait_own, pool)), -EAGAIN); /* it has to leave it to others */
+    /* it has to leave it to others */
+    CHECK_INT(ferry_await(ferry_submit(pool, wait_own, pool)), -EAGAIN);
     CHECK_INT(ferry_await(ferry_submit(pool, await_own_in_a_task, pool)), -EAGAIN);
     CHECK(ferry_await(ferry_submit(pool, my_thread, NULL)) == thread);
     CHECK(atomic_load(&refused) >= 2);
@@ -237,7 +239,7 @@ TASK_TEST(the_only_thread_waits) {
     return 0;
 }
 
-/* ---- Wake-ups ----------------------------------------------------------------------------------------- */
+/* ---- Wake-ups -------------------------------------------------------------------------------- */
 
 /* Those who sleep until they are called: it takes a system call. */
 static long sleepers(ferry_executor *pool) {
@@ -346,7 +348,7 @@ static void a_strand_wakes_nobody_for_its_next_job(void **state) {
     end_pool(pool);
 }
 
-/* ---- Leaving ----------------------------------------------------------------------------------------- */
+/* ---- Leaving --------------------------------------------------------------------------------- */
 
 /* All lose patience before one of them has left. */
 static void the_least_number_stays(void **state) {
@@ -379,7 +381,7 @@ static void the_least_number_stays(void **state) {
     gate_destroy(&leaving);
 }
 
-/* ---- Memory ------------------------------------------------------------------------------------------- */
+/* ---- Memory ---------------------------------------------------------------------------------- */
 
 static int64_t count_run(void *arg) {
     atomic_fetch_add((atomic_int *)arg, 1);
@@ -414,7 +416,8 @@ static void make_all(atomic_int *marks) {
     assert_true(rc_strand == 0 || rc_strand == -ENOMEM);
     assert_true(rc_inline == 0 || rc_inline == -ENOMEM);
     assert_true(result == 1 || result == -ENOMEM || result == -EAGAIN);
-    assert_int_equal(atomic_load(marks), job ? 100 + (result == 1) : 0); /* without a handle it is still ours */
+    /* without a handle it is still ours */
+    assert_int_equal(atomic_load(marks), job ? 100 + (result == 1) : 0);
     assert_true((in_place == NULL) == (rc_inline < 0));
 }
 

@@ -7,7 +7,7 @@
 #include "sleeper.h"
 #include "worlds.h"
 
-/* ---- Groups of jobs ------------------------------------------------------------------------------ */
+/* ---- Groups of jobs -------------------------------------------------------------------------- */
 
 static void open_group(ferry_group *group) {
     *group = (ferry_group)FERRY_GROUP_INIT;
@@ -144,7 +144,7 @@ WORLDS_TEST(told_behind_a_shield) {
     return 0;
 }
 
-/* ---- Several handles ------------------------------------------------------------------------------- */
+/* ---- Several handles ------------------------------------------------------------------------- */
 
 WORLDS_TEST(collected) {
     ferry_promise *p[3];
@@ -364,7 +364,7 @@ WORLDS_TEST(dropped_without_a_value) {
     return 0;
 }
 
-/* ---- Primitives --------------------------------------------------------------------------------------- */
+/* ---- Primitives ------------------------------------------------------------------------------ */
 
 WORLDS_TEST(a_condition_without_its_mutex) {
     ferry_mutex mutex = FERRY_MUTEX_INIT;
@@ -504,7 +504,7 @@ WORLDS_TEST(sent_then_cancelled) {
     return 0;
 }
 
-/* ---- Streams -------------------------------------------------------------------------------------------- */
+/* ---- Streams --------------------------------------------------------------------------------- */
 
 static int64_t cancels_its_own_scope(ferry_stream *stream, void *begun) {
     ferry_scope scope = FERRY_SCOPE_INIT;

@@ -25,7 +25,7 @@ static void open_for(ferry_scope *scope, int64_t ms) {
     CHECK_INT(ferry_scope_open(scope, ms), 0);
 }
 
-/* ---- Cancelled ------------------------------------------------------------------------------------ */
+/* ---- Cancelled ------------------------------------------------------------------------------- */
 
 static void count(void *arg) {
     ++*(_Atomic int *)arg;
@@ -120,7 +120,7 @@ WORLDS_TEST(yield_and_checkpoint) {
     return 0;
 }
 
-/* ---- The hook is called once ------------------------------------------------------------------------ */
+/* ---- The hook is called once ----------------------------------------------------------------- */
 
 struct two_scopes {
     struct stubborn job;
@@ -157,7 +157,7 @@ WORLDS_TEST(the_hook_is_called_once) {
     return 0;
 }
 
-/* ---- Time-outs ---------------------------------------------------------------------------------------- */
+/* ---- Time-outs ------------------------------------------------------------------------------- */
 
 WORLDS_TEST(over_already) {
     static const int64_t times[] = {0, -1, INT64_MIN};
@@ -264,7 +264,7 @@ WORLDS_TEST(the_outer_cancel_wins) {
     return 0;
 }
 
-/* ---- Shields --------------------------------------------------------------------------------------------- */
+/* ---- Shields --------------------------------------------------------------------------------- */
 
 WORLDS_TEST(a_shield_absorbs_its_own) {
     ferry_scope outer, inner = FERRY_SCOPE_INIT;
@@ -327,7 +327,7 @@ WORLDS_TEST(five_thousand_scopes) {
     return 0;
 }
 
-/* ---- Waits that end when somebody acts meanwhile ------------------------------------------------------------ */
+/* ---- Waits that end when somebody acts meanwhile --------------------------------------------- */
 
 WORLDS_TEST(cancelled_while_it_looks_on) {
     ferry_promise *p;

@@ -10,7 +10,7 @@
 
 #define LONG 60000
 
-/* ---- EXE-07: closed with jobs that run and jobs that are queued -------------------------------------- */
+/* ---- EXE-07: closed with jobs that run and jobs that are queued ------------------------------ */
 
 enum { JOBS = 4 };
 
@@ -66,7 +66,7 @@ static void close_race(void **state) {
                                      .check = close_check});
 }
 
-/* ---- EXE-02: jobs come while threads fall asleep, leave and are made ----------------------------------- */
+/* ---- EXE-02: jobs come while threads fall asleep, leave and are made ------------------------- */
 
 struct job_round {
     struct stress_round round;
@@ -116,7 +116,7 @@ static void job_race(void **state) {
     end_pool(job_pool);
 }
 
-/* ---- THR-12: threads start tasks on a loop and cancel them at once -------------------------------------- */
+/* ---- THR-12: threads start tasks on a loop and cancel them at once --------------------------- */
 
 struct started {
     int rc;
@@ -178,7 +178,7 @@ static void cancel_race(void **state) {
                                      .tasks_only = true});
 }
 
-/* ---- THR-12: a loop ends while threads hand it tasks ----------------------------------------------------- */
+/* ---- THR-12: a loop ends while threads hand it tasks ----------------------------------------- */
 
 enum { GUESTS = 2, ENDS_ONE_IN = 16 };
 
@@ -239,7 +239,8 @@ static void portal_race(void **state) {
         int64_t rc = ferry_loop_run(p.loop, portal_body, &p);
         CHECK(rc == 0 || rc == -ECANCELED);
         rc = ferry_loop_shutdown(p.loop, 1000);
-        CHECK(rc == 0 || rc == -EINPROGRESS); /* a guest, who returns when it is over, was quicker */
+        /* a guest, who returns when it is over, was quicker */
+        CHECK(rc == 0 || rc == -EINPROGRESS);
         pthread_barrier_wait(&p.closed);
         CHECK_INT(ferry_loop_free(p.loop), 0);
     }
@@ -252,7 +253,7 @@ static void portal_race(void **state) {
     stress_end(done);
 }
 
-/* ---- TSC-05: sends while the callback runs ------------------------------------------------------------------ */
+/* ---- TSC-05: sends while the callback runs --------------------------------------------------- */
 
 struct send_round {
     struct stress_round round;

@@ -5,7 +5,7 @@
 
 #define LONG 60000
 
-/* ---- GRP-08: a child fails while the body ends ----------------------------------------------------- */
+/* ---- GRP-08: a child fails while the body ends ----------------------------------------------- */
 
 struct stray_round {
     struct stress_round round;
@@ -62,7 +62,7 @@ static void stray_race(void **state) {
                                      .check = stray_check});
 }
 
-/* ---- GRP-21: a start that is under way --------------------------------------------------------------- */
+/* ---- GRP-21: a start that is under way ------------------------------------------------------- */
 
 enum { THE_TARGET, THE_STARTER, THE_GROUP, WAYS };
 

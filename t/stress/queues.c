@@ -24,7 +24,7 @@ static void nobody_waits(ferry_queue *queue) {
     CHECK_INT(ferry_queue_free(queue), 0);
 }
 
-/* ---- QUE-02: put, put, cancel the getter ------------------------------------------------------- */
+/* ---- QUE-02: put, put, cancel the getter ----------------------------------------------------- */
 
 struct two_round {
     struct stress_round round;
@@ -75,7 +75,7 @@ static void two_race(void **state) {
                                      .check = two_check});
 }
 
-/* ---- QUE-04: one of two getters is cancelled or times out --------------------------------------- */
+/* ---- QUE-04: one of two getters is cancelled or times out ------------------------------------ */
 
 struct getters_round {
     struct stress_round round;
@@ -131,7 +131,7 @@ static void getters_race(void **state) {
                                      .check = getters_check});
 }
 
-/* ---- QUE-04: one of three putters is cancelled --------------------------------------------------- */
+/* ---- QUE-04: one of three putters is cancelled ----------------------------------------------- */
 
 struct putters_round {
     struct stress_round round;
@@ -211,7 +211,7 @@ static void putters_race(void **state) {
                                      .check = putters_check});
 }
 
-/* ---- QUE-06: what is put belongs to the parked getter, a place to the parked putter --------------- */
+/* ---- QUE-06: what is put belongs to the parked getter, a place to the parked putter ---------- */
 
 struct owned_round {
     struct stress_round round;
@@ -299,7 +299,7 @@ static void owned_race(void **state) {
                                      .check = owned_check});
 }
 
-/* ---- CHN-02: sent to a receiver who is cancelled ----------------------------------------------------- */
+/* ---- CHN-02: sent to a receiver who is cancelled --------------------------------------------- */
 
 struct sent_round {
     struct stress_round round;
@@ -353,7 +353,7 @@ static void sent_race(void **state) {
                                      .check = sent_check});
 }
 
-/* ---- CHN-04: a receive and a send while the scope is cancelled, the other side being ready -------------- */
+/* ---- CHN-04: a receive and a send while the scope is cancelled, the other side being ready --- */
 
 struct late_round {
     struct stress_round round;

@@ -6,7 +6,7 @@
 
 #define LONG 60000
 
-/* ---- CAN-13: two scopes are cancelled, a shield is raised ----------------------------------------- */
+/* ---- CAN-13: two scopes are cancelled, a shield is raised ------------------------------------ */
 
 struct abort_round {
     struct stress_round round;
@@ -80,7 +80,7 @@ static void abort_race(void **state) {
                                      .check = abort_check});
 }
 
-/* ---- CAN-16: cancelled by a thread that drops the handle -------------------------------------------- */
+/* ---- CAN-16: cancelled by a thread that drops the handle ------------------------------------- */
 
 struct dropped_round {
     struct stress_round round;
@@ -147,7 +147,7 @@ static void dropped_race(void **state) {
                                      .tasks_only = true});
 }
 
-/* ---- SCP-02: what is complete beats a time-out of zero ---------------------------------------------- */
+/* ---- SCP-02: what is complete beats a time-out of zero --------------------------------------- */
 
 struct ready_round {
     struct stress_round round;
@@ -208,7 +208,7 @@ static void ready_race(void **state) {
                                      .check = ready_check});
 }
 
-/* ---- SCP-11: the inner one's time is over, the outer one is cancelled -------------------------------- */
+/* ---- SCP-11: the inner one's time is over, the outer one is cancelled ------------------------ */
 
 struct outer_round {
     struct stress_round round;
@@ -257,7 +257,7 @@ static void outer_race(void **state) {
                                      .check = outer_check});
 }
 
-/* ---- SCP-12: a shield is cancelled, and what is around it ---------------------------------------------- */
+/* ---- SCP-12: a shield is cancelled, and what is around it ------------------------------------ */
 
 struct shield_round {
     struct stress_round round;

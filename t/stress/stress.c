@@ -172,7 +172,8 @@ static void run_tasks(struct engine *e) {
     while (atomic_load(&e->at_work) > 0)
         ferry_yield();
     for (int i = 0; i < n; i++)
-        ferry_detach(tasks[i]); /* an act that was cancelled has ended all the same: it says what it saw */
+        /* an act that was cancelled has ended all the same: it says what it saw */
+        ferry_detach(tasks[i]);
 }
 
 /* ---- Batches --------------------------------------------------------------------------------- */

@@ -25,13 +25,15 @@ enum { STRESS_HANDS = 3, STRESS_ACTS = 4 };
 struct stress_round {
     _Atomic int begun;              /* atomic: acts that have begun it */
     _Atomic int done[STRESS_HANDS]; /* atomic: the hand has done its part */
-    struct ferry_future *tasks[STRESS_ACTS]; /* of the acts that are tasks, before they begin; else NULL */
+    struct ferry_future *tasks[STRESS_ACTS]; /* of the acts that are tasks, before they begin; else
+                                              * NULL */
 };
 
 struct stress_race {
     size_t size;                         /* of a record */
     void (*prepare)(void *round);        /* the record is zero; nobody else is at work */
-    void (*first)(void *round);          /* by hand 0, for the whole batch, before the acts begin; NULL */
+    void (*first)(void *round);          /* by hand 0, for the whole batch, before the acts begin;
+                                          * NULL */
     void (*acts[STRESS_ACTS])(void *round);
     void (*hands[STRESS_HANDS])(void *round);
     void (*check)(void *round);          /* all are done with it: was the promise kept? */

@@ -71,7 +71,7 @@ static void lock_race(void **state) {
                                      .check = lock_check});
 }
 
-/* ---- SEM-03 ----------------------------------------------------------------------------------- */
+/* ---- SEM-03 ---------------------------------------------------------------------------------- */
 
 struct sem_round {
     struct stress_round round;
@@ -124,7 +124,7 @@ static void sem_race(void **state) {
                                      .check = sem_check});
 }
 
-/* ---- CND-03, CND-05 ---------------------------------------------------------------------------- */
+/* ---- CND-03, CND-05 -------------------------------------------------------------------------- */
 
 struct cond_round {
     struct stress_round round;
@@ -204,7 +204,7 @@ static void cond_race(void **state) {
                                      .check = cond_check});
 }
 
-/* ---- CAN-07: completed, cancelled ----------------------------------------------------------------- */
+/* ---- CAN-07: completed, cancelled ------------------------------------------------------------ */
 
 struct wake_round {
     struct stress_round round;

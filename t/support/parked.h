@@ -20,8 +20,8 @@ static inline void until_parked(ferry_future *task) {
     }
 }
 
-/* How many wait for a handle, or have a callback or a shield on it. Any thread; those at the home of
- * a job count as one elsewhere. */
+/* How many wait for a handle, or have a callback or a shield on it. Any thread; those at the home
+ * of a job count as one elsewhere. */
 static inline size_t links_on(ferry_future *f) {
     size_t n = 0;
     ferry__lock(&f->lock);

@@ -21,7 +21,8 @@ void ferry__point(const char *name);
 static pthread_mutex_t stops_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t stops_changed = PTHREAD_COND_INITIALIZER;
 static struct point_stop *stops[STOPS]; /* under the lock */
-static _Atomic int n_stops;             /* atomic: how many may be in there, so that most points are cheap */
+/* atomic: how many may be in there, so that most points are cheap */
+static _Atomic int n_stops;
 
 /* Its state may be looked at meanwhile (point_reached). */
 static void arm(struct point_stop *stop, const char *point, const pthread_t *thread) {

@@ -27,7 +27,8 @@ struct point_stop {
 
 void point_stop(struct point_stop *stop, const char *point);                  /* any thread */
 void point_stop_thread(struct point_stop *stop, const char *point, pthread_t thread);
-void point_wait(struct point_stop *stop); /* until somebody stands there; blocks the calling thread */
+/* until somebody stands there; blocks the calling thread */
+void point_wait(struct point_stop *stop);
 bool point_reached(struct point_stop *stop);
 /* Lets it go, or takes the stop back; `stop` may go then, too. */
 void point_go(struct point_stop *stop);
