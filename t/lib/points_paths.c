@@ -104,11 +104,13 @@ struct asleep {
     ferry_event published, end;
 };
 
+/* It has a timer, so that it doesn't look for a dead end by itself now and then: once it sleeps it
+ * sleeps until it is woken. */
 static int64_t sleeping_loop(void *arg) {
     struct asleep *a = arg;
     a->posts.loop = ferry_loop_current();
     ferry_event_set(&a->published);
-    return ferry_event_wait(&a->end);
+    return ferry_event_wait_for(&a->end, LONG);
 }
 
 static void *loop_main(void *arg) {
