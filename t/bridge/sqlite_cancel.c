@@ -259,7 +259,7 @@ static int64_t cancels_waits(void *arg) {
     CHECK_INT(ferry_scope_close(&scope, rc), -ETIMEDOUT);
     ferry_future *waits = ferry_sqlite_script(db, "BEGIN IMMEDIATE");
     CHECK_INT(ferry_wait_for(waits, 20), -ETIMEDOUT);
-    CHECK_INT(ferry_cancel(waits), FERRY_CANCEL_ASKED);
+    CHECK(ferry_cancel(waits) != FERRY_CANCEL_LATE); /* on a busy machine it may not have begun */
     CHECK_INT(ferry_await(waits), FERRY_EJOBCANCELED);
     /* Readers don't mind. */
     CHECK_INT(number(db, "SELECT count(*) FROM t"), 0);
