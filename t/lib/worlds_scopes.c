@@ -316,7 +316,7 @@ WORLDS_TEST(five_thousand_scopes) {
     for (int i = 0; i < SCOPES; i++)
         CHECK_INT(ferry_scope_open(&scopes[i], LONG + i), 0);
     for (int i = 0; i < MOVES; i++)
-        CHECK_INT(ferry_scope_set_timeout(&scopes[SCOPES / 2], LONG + i), 0);
+        CHECK_INT(ferry_scope_set_timeout(&scopes[SCOPES - 50], LONG + i), 0);
     ferry_scope_cancel(&scopes[0]);
     int64_t rc = ferry_sleep(LONG);
     for (int i = SCOPES - 1; i > 0; i--)
