@@ -501,8 +501,9 @@ static void stormy_round(void *arg, int who, unsigned *seed) {
 static void storm(void **state) {
     (void)state;
     struct stormy s = {.barrier = FERRY_BARRIER_INIT(PARTIES)};
-    storm_run(4, 2, 6, support_slow() ? 200 : 3000, stormy_round, &s);
-    assert_true(s.had[0] > 0);
+    do /* again, where the machine was too slow for any round to come about */
+        storm_run(4, 2, 6, support_slow() ? 200 : 3000, stormy_round, &s);
+    while (s.had[0] == 0);
     for (int i = 1; i < PARTIES; i++)
         assert_int_equal(s.had[i], s.had[0]);
     assert_int_equal(s.barrier.waiting, 0);

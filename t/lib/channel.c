@@ -463,8 +463,9 @@ static void one_round(void *arg, int who, unsigned *seed) {
 static void storm(void **state) {
     (void)state;
     struct traffic t = {.channel = ferry_channel_new(0, NULL)};
-    storm_run(4, 2, 4, support_slow() ? 100 : 500, one_round, &t);
-    assert_true(t.sent > 0);
+    do /* again, where the machine was too slow for any two to meet */
+        storm_run(4, 2, 4, support_slow() ? 100 : 500, one_round, &t);
+    while (t.sent == 0);
     assert_int_equal(t.sent, t.received);
     assert_int_equal(ferry_channel_free(t.channel), 0);
 }
