@@ -669,14 +669,15 @@ struct side {
     ferry_loop *loop;
     struct side *other;
     gate *start;
-    int served; /* its loop's thread */
+    int begun, served; /* its loop's thread */
 };
 
 static int64_t serves(void *arg) {
     struct side *s = arg;
     CHECK(ferry_loop_current() == s->loop);
-    int n = ++s->served;
+    int n = ++s->begun;
     ferry_yield();
+    s->served++; /* the run may end now */
     return n;
 }
 

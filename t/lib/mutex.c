@@ -313,8 +313,9 @@ static void thread_cancelled_while_waiting(void **state) {
 static int64_t hold_too_long(void *arg) {
     struct scene *scene = arg;
     ferry_scope scope = FERRY_SCOPE_INIT;
-    CHECK_INT(ferry_scope_open(&scope, 10), 0);
+    CHECK_INT(ferry_scope_open(&scope, FERRY_FOREVER), 0);
     CHECK_INT(ferry_lock(&scene->mutex), 0);
+    CHECK_INT(ferry_scope_set_timeout(&scope, 10), 0); /* not before it has it */
     int rc = ferry_sleep(FERRY_FOREVER);
     CHECK_INT(rc, -ECANCELED);
     CHECK_INT(ferry_unlock(&scene->mutex), 0);
