@@ -9,8 +9,8 @@
 
 #include "support.h"
 
-#include <dirent.h>
 #include <execinfo.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -53,7 +53,7 @@ static void dump_frames(void) {
     backtrace_symbols_fd(frames, backtrace(frames, BACKTRACE_FRAMES), STDERR_FILENO);
 }
 
-#ifdef SYS_tgkill
+#if defined SYS_tgkill && defined SYS_getdents64
 static atomic_int dumped; /* threads that have shown where they stand */
 
 static void on_dump(int signo) {
@@ -62,26 +62,43 @@ static void on_dump(int signo) {
     atomic_fetch_add(&dumped, 1);
 }
 
-/* The others, one after the other. SIGTRAP, since a pool's threads block what isn't a fault. */
+/* SIGTRAP, since a pool's threads block what isn't a fault. */
+static void dump_thread(const char *name) {
+    long id = strtol(name, NULL, 10);
+    int before = atomic_load(&dumped);
+
+    if (id <= 0 || id == syscall(SYS_gettid)) {
+        return;
+    }
+    say("# thread ");
+    say(name);
+    say(":\n");
+    syscall(SYS_tgkill, getpid(), id, SIGTRAP);
+    for (int i = 0; i < DUMP_MS && atomic_load(&dumped) == before; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+/* The others, one after the other. Without opendir(), which allocates: ThreadSanitizer would end the
+ * program there, in a handler. */
 static void dump_others(void) {
+    struct entry { /* of getdents64(2) */
+        uint64_t number, offset;
+        unsigned short size;
+        unsigned char type;
+        char name[];
+    };
+    static _Alignas(struct entry) char entries[4096];
     struct sigaction action = {.sa_handler = on_dump};
-    DIR *threads = opendir("/proc/self/task");
-    long self = syscall(SYS_gettid);
+    int threads = open("/proc/self/task", O_RDONLY | O_DIRECTORY);
 
     sigaction(SIGTRAP, &action, NULL);
-    for (struct dirent *entry; threads != NULL && (entry = readdir(threads)) != NULL;) {
-        long id = strtol(entry->d_name, NULL, 10);
-        int before = atomic_load(&dumped);
+    for (long n; (n = syscall(SYS_getdents64, threads, entries, sizeof entries)) > 0;) {
+        for (long at = 0; at < n;) {
+            const struct entry *entry = (const void *)(entries + at);
 
-        if (id <= 0 || id == self) {
-            continue;
-        }
-        say("# thread ");
-        say(entry->d_name);
-        say(":\n");
-        syscall(SYS_tgkill, getpid(), id, SIGTRAP);
-        for (int i = 0; i < DUMP_MS && atomic_load(&dumped) == before; i++) {
-            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+            dump_thread(entry->name);
+            at += entry->size;
         }
     }
 }
