@@ -162,12 +162,14 @@ void ferry__record_put(void *record, size_t size) {
 
 void ferry__cache_begin(struct ferry__cache *cache) {
     cache->most = watched() || ferry__alloc_replaced() ? 0 : FERRY__RECORD_BATCH;
-    cache->most_jobs = cache->most;
+    cache->most_kept = cache->most;
 }
 
 void ferry__cache_end(struct ferry__cache *cache) {
     while (cache->n_jobs > 0)
         ferry__free(cache->jobs[--cache->n_jobs]);
+    while (cache->n_cells > 0)
+        ferry__free(cache->cells[--cache->n_cells]);
     for (size_t place = 0; place < FERRY__RECORD_SIZES; place++) {
         struct ferry__record *spare = cache->sizes[place].spare;
         if (spare)

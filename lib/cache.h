@@ -21,9 +21,11 @@ struct ferry__record {
 /* What a thread keeps. Its own; zero: nothing. */
 struct ferry__cache {
     unsigned most; /* loaded records of a size: FERRY__RECORD_BATCH, or 0: none is kept */
-    unsigned most_jobs; /* the same of those that follow */
+    unsigned most_kept; /* the same of each kind that follows */
     unsigned n_jobs;
     void *jobs[FERRY__RECORD_BATCH]; /* submit.c: n_jobs records, ready to be one again */
+    unsigned n_cells;
+    void *cells[FERRY__RECORD_BATCH]; /* scope.c: n_cells records that tasks have left */
     struct {
         struct ferry__record *loaded; /* n of them */
         struct ferry__record *spare;  /* a whole batch; NULL */

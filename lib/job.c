@@ -73,7 +73,7 @@ static void uncount(struct ferry__job *job) {
 
 static inline void keep(struct ferry__job *job, struct ferry__cache *cache) {
     /* Those that debug.c has seen aren't among them: it is to see each one made. */
-    if (cache->n_jobs < cache->most_jobs && !job->future.origin)
+    if (cache->n_jobs < cache->most_kept && !job->future.origin)
         cache->jobs[cache->n_jobs++] = job;
     else
         ferry__record_put(job, sizeof *job);

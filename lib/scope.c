@@ -112,6 +112,24 @@ static void no_more_spare(struct ferry__cell *cell) {
         atomic_fetch_sub_explicit(&cell->refs, spare, memory_order_release);
 }
 
+/* A task's own cell is mostly all that its jobs inherit. Where tasks leave theirs, so that there
+ * is one at hand, the next task has it from birth: nobody else knows the task yet, who could look
+ * for the cell while it is put there (ferry__scope_cell()). */
+void ferry__cell_adopt(struct ferry__ctx *ctx, struct ferry__cache *cache) {
+    struct ferry__cell *cell = cache->cells[--cache->n_cells];
+    *cell = (struct ferry__cell){
+        .refs = 1 + FERRY__CELL_SPARE, .spare = FERRY__CELL_SPARE, .loop = ctx->loop};
+    ctx->root.cell = ctx->cells = cell;
+}
+
+void ferry__cell_leave(struct ferry__cell *cell, struct ferry__cache *cache) {
+    if (cache->n_cells < cache->most_kept &&
+        atomic_load_explicit(&cell->refs, memory_order_acquire) == 1 && !cell->outer)
+        cache->cells[cache->n_cells++] = cell;
+    else
+        ferry__cell_unref(cell);
+}
+
 _Atomic uint32_t ferry__scope_cancels;
 unsigned ferry__scope_lock;
 static struct ferry__heir *listeners; /* under the lock */

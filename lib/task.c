@@ -16,7 +16,7 @@
  * for a kick from another thread that is on its way. Where there are only the first two, and the
  * user's is that of a task of the same loop that awaits the end, that end is told without the
  * handle's lock, and the running side's reference given back without an atomic operation:
- * t/model/neighbour.pml. */
+ * t/model/neighbour.pml. Where there is only the running side's, the end isn't told to anybody. */
 #include "config.h"
 
 #include <errno.h>
@@ -254,21 +254,30 @@ static inline bool is_between_two(const struct ferry__task *task) {
            !f->member;
 }
 
+/* The same, when nobody has the handle any more. */
+static inline bool is_forgotten(const struct ferry__task *task) {
+    const ferry_future *f = &task->future;
+    return atomic_load_explicit(&f->refs, memory_order_acquire) == 1 && !f->member;
+}
+
 static inline void complete(struct ferry__task *task, int64_t result,
                             struct ferry__detail *detail) {
     struct ferry__waiter *w = task->awaiter;
-    if (!w || !is_between_two(task) ||
-        atomic_load_explicit(&w->outcome, memory_order_relaxed) != FERRY__WAITING) {
+    bool awaited = w && is_between_two(task) &&
+                   atomic_load_explicit(&w->outcome, memory_order_relaxed) == FERRY__WAITING;
+    if (!awaited && !is_forgotten(task)) {
         ferry__future_complete(&task->future, result, detail);
         return;
     }
     FERRY__POINT(future_complete);
-    task->alone = true;
-    task->awaiter = NULL;
     task->future.result = result;
     task->future.detail = detail;
     ferry__future_set_done(&task->future);
     FERRY__POINT(future_done);
+    if (!awaited)
+        return;
+    task->alone = true;
+    task->awaiter = NULL;
     atomic_store_explicit(&w->outcome, FERRY__GRANTED, memory_order_relaxed);
     ferry__loop_push_parked(task->ctx.loop, ferry__container(w->ctx, struct ferry__task, ctx));
 }
@@ -400,6 +409,8 @@ make(ferry_loop *loop, ferry_fn fn, void *arg, const ferry_task_options *options
     task->arg = arg;
     task->arg_free = options->arg_free;
     task->timer.index = 0;
+    if (here && thread->cache.n_cells > 0)
+        ferry__cell_adopt(&task->ctx, &thread->cache);
     return task;
 }
 
@@ -415,7 +426,9 @@ void ferry__task_destroy(struct ferry__task *task) {
     bool here = ferry__loop_is_on(loop, thread);
     if (task->stack) /* it was reserved, and the task never started */
         ferry__stack_put(&loop->stacks, task->stack);
-    if (task->ctx.root.cell)
+    if (task->ctx.root.cell && here)
+        ferry__cell_leave(task->ctx.root.cell, &thread->cache);
+    else
         ferry__cell_unref(task->ctx.root.cell);
     ferry__values_unref(task->ctx.values); /* NULL once it has run */
     ferry__detail_unref(task->ctx.detail); /* of what was called after its end: arg_free, the log hook */
