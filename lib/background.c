@@ -54,10 +54,6 @@ static ferry_loop *current(ferry_loop *loop) {
     return ctx ? ferry__loop_of(ctx) : loop;
 }
 
-static bool forked(const ferry_loop *loop) {
-    return loop->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed);
-}
-
 int ferry_background_configure(ferry_loop *loop, const ferry_background_options *options) {
     static const ferry_background_options defaults;
     if (!options)
@@ -67,7 +63,7 @@ int ferry_background_configure(ferry_loop *loop, const ferry_background_options 
         return ferry__refuse(-EINVAL, &say_no_loop);
     if (options->on_error < FERRY_BACKGROUND_LOG || options->on_error > FERRY_BACKGROUND_FAIL)
         return ferry__refuse(-EINVAL, &say_policy);
-    if (forked(loop))
+    if (ferry__loop_forked(loop))
         return ferry__refuse(FERRY_EFORKED, &say_parent);
     struct ferry__background *b = &loop->background;
     ferry__lock(&b->lock);
@@ -78,7 +74,7 @@ int ferry_background_configure(ferry_loop *loop, const ferry_background_options 
 
 size_t ferry_background_count(ferry_loop *loop) {
     loop = current(loop);
-    if (!loop || forked(loop))
+    if (!loop || ferry__loop_forked(loop))
         return 0;
     ferry__lock(&loop->background.lock);
     size_t count = loop->background.count;
@@ -175,7 +171,7 @@ static void ended(struct ferry__link *link, ferry_future *f) {
 
 int64_t ferry__background_verdict(ferry_loop *loop, struct ferry__ctx *ctx, int64_t rc) {
     struct ferry__background *b = &loop->background;
-    if (rc == FERRY_ESTOPPED || forked(loop)) /* the run will go on; in the parent */
+    if (rc == FERRY_ESTOPPED || ferry__loop_forked(loop)) /* the run will go on; in the parent */
         return rc;
     ferry__lock(&b->lock);
     int64_t failure = b->failure;
@@ -197,7 +193,7 @@ int64_t ferry__background_verdict(ferry_loop *loop, struct ferry__ctx *ctx, int6
 static int reserve(ferry_loop *loop, ferry_fn fn, bool *drains) {
     if (!loop || !fn)
         return ferry__refuse(-EINVAL, &say_no_loop);
-    if (forked(loop))
+    if (ferry__loop_forked(loop))
         return ferry__refuse(FERRY_EFORKED, &say_parent);
     struct ferry__background *b = &loop->background;
     ferry__lock(&b->lock);

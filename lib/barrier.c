@@ -71,10 +71,8 @@ static int answer(int rc) {
 }
 
 int ferry_barrier_wait_for(ferry_barrier *barrier, int64_t ms) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    int rc = ferry__enter(ctx);
+    struct ferry__ctx *ctx;
+    int rc = ferry__enter_self(&ctx);
     if (rc != 0)
         return rc;
     struct ferry__wakes wakes = {0};

@@ -90,6 +90,10 @@ void ferry__debug_forked(void); /* in the child of a fork */
 
 /* One more in each child of a fork: what was made by another generation has no threads here. */
 extern _Atomic uint32_t ferry__generation;
+/* Whether what was made in that generation is the parent's: this is the child of a fork. */
+static inline bool ferry__forked(uint32_t generation) {
+    return generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+}
 void ferry__fork_watch(void); /* makes sure that the counter is kept; idempotent */
 
 /* ---- scope.c: who may still wait, and until when --------------------------------------------- */
@@ -182,13 +186,6 @@ static inline void ferry__ctx_begin(struct ferry__ctx *ctx, enum ferry__ctx_kind
 /* At the end of what it stands for: scopes and groups left open are torn down, held mutexes
  * passed on. May wait. */
 void ferry__ctx_end(struct ferry__ctx *ctx);
-/* Nothing of that is to be done. */
-static inline bool ferry__ctx_is_bare(const struct ferry__ctx *ctx) {
-    return ctx->top == &ctx->root && ctx->error == 0 &&
-           !((uintptr_t)ctx->cells | (uintptr_t)ctx->groups | (uintptr_t)ctx->held |
-             (uintptr_t)ctx->written | (uintptr_t)ctx->deferred | (uintptr_t)ctx->values |
-             (uintptr_t)ctx->detail);
-}
 
 /* Looks at the chain of scopes: marks those whose time is over, and returns whether the
  * innermost region is cancelled. Owner side. */
@@ -301,6 +298,12 @@ void ferry__line_remove(void **first, void **last, struct ferry__waiter *w);
 
 /* who runs now; NULL when out of memory for a thread's record */
 struct ferry__ctx *ferry__ctx_self(void);
+/* How a call that may wait begins: who runs now, in *ctx, and 0 or -ECANCELED. -ENOMEM: *ctx is
+ * NULL. */
+static inline int ferry__enter_self(struct ferry__ctx **ctx) {
+    *ctx = ferry__ctx_self();
+    return *ctx ? ferry__enter(*ctx) : -ENOMEM;
+}
 static inline void ferry__waiter_init(struct ferry__waiter *w, struct ferry__ctx *ctx) {
     w->listed = false;
     atomic_init(&w->outcome, FERRY__WAITING);

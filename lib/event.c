@@ -12,10 +12,8 @@
 #include "line.h"
 
 int ferry_event_wait_for(ferry_event *event, int64_t ms) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    int rc = ferry__enter(ctx);
+    struct ferry__ctx *ctx;
+    int rc = ferry__enter_self(&ctx);
     if (rc != 0)
         return rc;
     ferry__lock(&event->lock);

@@ -37,14 +37,13 @@ static int refused(struct ferry__ctx *ctx, ferry_future **futures, size_t n, uns
         return (int)ferry__error_say(ctx, -EINVAL, &say_flags);
     if (!ctx)
         return 0; /* no record for this thread: it is neither a task nor a loop's */
-    uint32_t generation = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
     bool waits = false;
     for (size_t i = 0; i < n; i++) {
         if (ferry_done(futures[i]))
             continue;
         if (futures[i] == ctx->self)
             return (int)ferry__error_say(ctx, -EDEADLK, &say_self);
-        if (futures[i]->generation != generation)
+        if (ferry__forked(futures[i]->generation))
             return (int)ferry__error_say(ctx, FERRY_EFORKED, &say_forked);
         waits = true;
     }

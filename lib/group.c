@@ -111,10 +111,6 @@ static void take_out(struct members *list, struct ferry__member *m) {
         list->last = m->prev;
 }
 
-static bool forked(const struct ferry__group_core *core) {
-    return core->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed);
-}
-
 static void core_free(struct ferry__group_core *core) {
     for (struct ferry__member *m = core->failed.first, *next; m; m = next) {
         next = m->next;
@@ -248,15 +244,19 @@ static struct ferry__group_core *find_own(const struct ferry__ctx *ctx, const fe
     return core;
 }
 
-/* Begins a call that starts something: pins the core. NULL: refused, for *rc. */
-static struct ferry__group_core *enter(ferry_group *group, struct ferry__ctx *ctx, int *rc) {
+/* Begins a call that starts something: says who calls, and pins the core. NULL: refused, for
+ * *rc. */
+static struct ferry__group_core *enter(ferry_group *group, struct ferry__ctx **caller, int *rc) {
     struct ferry__detail *why = &say_not_open;
-    *rc = -EINVAL;
+    struct ferry__ctx *ctx = *caller = ferry__ctx_self();
+    *rc = ctx ? -EINVAL : -ENOMEM;
+    if (!ctx)
+        return NULL;
     ferry__lock(&group->lock);
     struct ferry__group_core *core = group->core;
     if (core && group->owner == ctx)
         core = find_own(ctx, group); /* it may have been torn down */
-    if (core && forked(core)) {
+    if (core && ferry__forked(core->generation)) {
         *rc = FERRY_EFORKED;
         why = &say_forked;
         core = NULL;
@@ -399,11 +399,9 @@ int ferry_group_spawn_with(ferry_group *group, ferry_fn fn, void *arg,
                            const ferry_task_options *options, ferry_future **handle) {
     if (handle)
         *handle = NULL;
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
+    struct ferry__ctx *ctx;
     int rc;
-    struct ferry__group_core *core = enter(group, ctx, &rc);
+    struct ferry__group_core *core = enter(group, &ctx, &rc);
     if (!core)
         return rc;
     rc = spawn(core, ctx, fn, arg, options, handle);
@@ -419,11 +417,9 @@ int ferry_group_submit_with(ferry_group *group, ferry_executor *executor, ferry_
                             const ferry_job_options *options, ferry_future **handle) {
     if (handle)
         *handle = NULL;
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
+    struct ferry__ctx *ctx;
     int rc;
-    struct ferry__group_core *core = enter(group, ctx, &rc);
+    struct ferry__group_core *core = enter(group, &ctx, &rc);
     if (!core)
         return rc;
     struct ferry__member *m = member_new(core);
@@ -551,11 +547,9 @@ static int64_t start(struct ferry__group_core *core, struct ferry__ctx *ctx, fer
 }
 
 int64_t ferry_group_start(ferry_group *group, ferry_fn fn, void *arg) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
+    struct ferry__ctx *ctx;
     int rc;
-    struct ferry__group_core *core = enter(group, ctx, &rc);
+    struct ferry__group_core *core = enter(group, &ctx, &rc);
     if (!core)
         return rc;
     int64_t result = start(core, ctx, fn, arg);
@@ -640,7 +634,7 @@ static bool seal(ferry_group *group, struct ferry__group_core *core) {
 void ferry__group_abandon(struct ferry__group_core *core) {
     struct ferry__ctx *ctx = core->owner;
     forget(ctx, core);
-    if (forked(core))
+    if (ferry__forked(core->generation))
         return; /* its members report to the parent's copy; this one has no use any more */
     ferry__lock(&core->lock);
     core->abandoned = true;
@@ -744,7 +738,7 @@ int64_t ferry_group_close(ferry_group *group, int64_t rc) {
     struct ferry__group_core *core = find_own(ctx, group);
     if (!core)
         return ferry__error_say(ctx, -EINVAL, &say_not_yours);
-    if (forked(core))
+    if (ferry__forked(core->generation))
         return close_forked(group, core, ctx, rc);
     if (ctx->top != &core->scope)
         return tear_down(group, core, ctx);

@@ -216,10 +216,8 @@ static int poll_in_thread(struct ferry__ctx *ctx, int fd, unsigned events, int64
 /* ---- Both ------------------------------------------------------------------------------------ */
 
 int ferry_poll_for(int fd, unsigned events, int64_t ms) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    int rc = ferry__enter(ctx);
+    struct ferry__ctx *ctx;
+    int rc = ferry__enter_self(&ctx);
     if (rc < 0)
         return rc;
     if (events == 0 || (events & ~(unsigned)ALL_EVENTS))

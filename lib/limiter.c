@@ -204,15 +204,11 @@ static struct ferry__token *unneeded(ferry_limiter *limiter, struct ferry__token
 
 /* ---- Taking ---------------------------------------------------------------------------------- */
 
-static bool forked(const ferry_limiter *limiter) {
-    return limiter->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed);
-}
-
 /* 0, or why nothing can be done with them. */
 static int usable(const ferry_limiter *limiter, const char *name) {
     if (!limiter || !name)
         return ferry__refuse(-EINVAL, &say_null);
-    return forked(limiter) ? ferry__refuse(FERRY_EFORKED, &say_parent) : 0;
+    return ferry__forked(limiter->generation) ? ferry__refuse(FERRY_EFORKED, &say_parent) : 0;
 }
 
 /* The key's record, made if there is none, with the lock held; NULL, without the lock: no
@@ -405,7 +401,7 @@ static void free_inherited(ferry_limiter *limiter) {
 int ferry_limiter_free(ferry_limiter *limiter) {
     if (!limiter)
         return 0;
-    if (forked(limiter)) {
+    if (ferry__forked(limiter->generation)) {
         free_inherited(limiter);
         return 0;
     }
@@ -421,7 +417,7 @@ int ferry_limiter_free(ferry_limiter *limiter) {
 
 void ferry_limiter_get_stats(ferry_limiter *limiter, const char *name, ferry_limiter_stats *stats) {
     memset(stats, 0, sizeof *stats);
-    if (!limiter || forked(limiter))
+    if (!limiter || ferry__forked(limiter->generation))
         return;
     ferry__lock(&limiter->lock);
     const struct ferry__token *key = name ? find(limiter, name) : NULL;

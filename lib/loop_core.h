@@ -103,7 +103,6 @@ struct ferry_loop {
     bool own_run;               /* inside ferry_loop_run() */
     bool ends_itself;           /* of ferry_run(), which shuts it down after the run: nobody else
                                  * turns it; fixed */
-    bool tick_armed;            /* attached: a turn is due at once */
     int64_t tick_at;            /* what tick_event is armed for; FERRY__NEVER: not */
     bool probing;               /* it is, to see whether anything can still happen: it may come for
                                  * nothing */
@@ -155,7 +154,7 @@ _Static_assert(offsetof(ferry_loop, inbox.head) % FERRY__LINE_SIZE == 0 || sizeo
 
 /* In the child of a fork the parent's loops stand still: nothing of theirs runs here. */
 static inline bool ferry__loop_forked(const ferry_loop *loop) {
-    return loop->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+    return ferry__forked(loop->generation);
 }
 extern struct ferry__detail ferry__say_parents_loop, ferry__say_base_gone;
 /* the program freed its base before; loop thread, before it is freed */

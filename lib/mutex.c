@@ -151,10 +151,8 @@ static FERRY__NOINLINE int lock_slowly(ferry_mutex *mutex, struct ferry__ctx *ct
 }
 
 static inline int lock_within(ferry_mutex *mutex, int64_t ms) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    int rc = ferry__enter(ctx);
+    struct ferry__ctx *ctx;
+    int rc = ferry__enter_self(&ctx);
     if (rc != 0)
         return rc;
     if (!swing(mutex, 0, (uintptr_t)ctx))

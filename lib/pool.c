@@ -24,15 +24,11 @@ static struct ferry__detail say_parent = FERRY__STATIC_DETAIL(
     "the pool belongs to the parent process, and so do its resources: make a new one in the child");
 static struct ferry__detail say_no_pool = FERRY__STATIC_DETAIL("there is no pool: it is NULL");
 
-static bool forked(const ferry_pool *pool) {
-    return pool->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed);
-}
-
 /* 0, or why nothing can be done with it. */
 static int usable(const ferry_pool *pool) {
     if (!pool)
         return ferry__refuse(-EINVAL, &say_no_pool);
-    return forked(pool) ? ferry__refuse(FERRY_EFORKED, &say_parent) : 0;
+    return ferry__forked(pool->generation) ? ferry__refuse(FERRY_EFORKED, &say_parent) : 0;
 }
 
 /* Milliseconds until then, rounded up. */
@@ -266,7 +262,7 @@ static void pool_free(ferry_pool *pool) {
 int ferry_pool_free(ferry_pool *pool) {
     if (!pool)
         return 0;
-    if (!forked(pool)) {
+    if (!ferry__forked(pool->generation)) {
         ferry__lock(&pool->lock);
         bool busy = !ferry__slots_at_end(pool) || pool->closers > 0;
         ferry__unlock(&pool->lock);
@@ -279,7 +275,7 @@ int ferry_pool_free(ferry_pool *pool) {
 
 void ferry_pool_get_stats(ferry_pool *pool, ferry_pool_stats *stats) {
     memset(stats, 0, sizeof *stats);
-    if (!pool || forked(pool))
+    if (!pool || ferry__forked(pool->generation))
         return;
     ferry__lock(&pool->lock);
     *stats = pool->stats;

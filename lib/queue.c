@@ -510,10 +510,8 @@ static int wait_to_put(ferry_queue *queue, struct ferry__waiter *w, int64_t ms) 
 }
 
 int ferry_queue_put_for(ferry_queue *queue, void *item, int64_t ms) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    int rc = ferry__enter(ctx);
+    struct ferry__ctx *ctx;
+    int rc = ferry__enter_self(&ctx);
     if (rc != 0)
         return rc;
     if (put_at_door(queue, item))
@@ -573,10 +571,8 @@ static int fetch(ferry_queue *queue, void **item, struct ferry__wakes *wakes) {
 }
 
 int ferry_queue_get_for(ferry_queue *queue, void **item, int64_t ms) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    int rc = ferry__enter(ctx);
+    struct ferry__ctx *ctx;
+    int rc = ferry__enter_self(&ctx);
     if (rc != 0)
         return rc;
     const struct ferry__queue_words *words = queue->words;
@@ -629,10 +625,8 @@ int ferry_queue_task_done(ferry_queue *queue) {
 }
 
 int ferry_queue_join(ferry_queue *queue) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    int rc = ferry__enter(ctx);
+    struct ferry__ctx *ctx;
+    int rc = ferry__enter_self(&ctx);
     if (rc != 0)
         return rc;
     ferry__lock(&queue->lock);

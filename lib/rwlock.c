@@ -107,10 +107,8 @@ static int settle(ferry_rwlock *l, int64_t what, struct ferry__ctx *ctx, int rc)
 }
 
 static int lock_for(ferry_rwlock *l, int64_t what, int64_t ms) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    int rc = ferry__enter(ctx);
+    struct ferry__ctx *ctx;
+    int rc = ferry__enter_self(&ctx);
     if (rc != 0)
         return rc;
     ferry__lock(&l->lock);

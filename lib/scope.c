@@ -302,8 +302,16 @@ static FERRY__NOINLINE void end_slowly(struct ferry__ctx *ctx) {
         ferry__error_set(ctx, 0, NULL);
 }
 
+/* Nothing is to be done at its end. */
+static bool is_bare(const struct ferry__ctx *ctx) {
+    return ctx->top == &ctx->root && ctx->error == 0 &&
+           !((uintptr_t)ctx->cells | (uintptr_t)ctx->groups | (uintptr_t)ctx->held |
+             (uintptr_t)ctx->written | (uintptr_t)ctx->deferred | (uintptr_t)ctx->values |
+             (uintptr_t)ctx->detail);
+}
+
 void ferry__ctx_end(struct ferry__ctx *ctx) {
-    if (!ferry__ctx_is_bare(ctx))
+    if (!is_bare(ctx))
         end_slowly(ctx);
     ctx->next_deadline = ctx->root.deadline;
     ctx->ended = true;

@@ -70,10 +70,8 @@ static int take(ferry_sem *sem, int64_t n, struct ferry__detail **why) {
 int ferry_sem_acquire_for(ferry_sem *sem, int64_t n, int64_t ms) {
     if (n < 1)
         return ferry__refuse(-EINVAL, &say_count);
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    int rc = ferry__enter(ctx);
+    struct ferry__ctx *ctx;
+    int rc = ferry__enter_self(&ctx);
     if (rc != 0)
         return rc;
     struct ferry__detail *why;

@@ -256,10 +256,8 @@ static int take_over(int signo) {
 }
 
 int ferry_signal_wait_for(int signo, int64_t ms) {
-    struct ferry__ctx *ctx = ferry__ctx_self();
-    if (!ctx)
-        return -ENOMEM;
-    int rc = ferry__enter(ctx);
+    struct ferry__ctx *ctx;
+    int rc = ferry__enter_self(&ctx);
     if (rc < 0)
         return rc;
     if (!may_catch(signo))

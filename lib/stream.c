@@ -87,7 +87,7 @@ void ferry__stream_init(ferry_stream *stream, const struct ferry__stream_kind *k
     ferry__unlock(&home->streams_lock);
 }
 
-void ferry__stream_unref(ferry_stream *stream) {
+static void unref(ferry_stream *stream) {
     if (atomic_fetch_sub_explicit(&stream->refs, 1, memory_order_acq_rel) != 1)
         return;
     ferry_loop *home = stream->home;
@@ -115,9 +115,9 @@ static void unlist(ferry_stream *stream) {
 static int usable(const ferry_stream *stream, struct ferry__ctx *ctx) {
     if (!stream)
         return (int)ferry__error_say(ctx, -ENOMEM, &say_null);
-    if (stream->generation == atomic_load_explicit(&ferry__generation, memory_order_relaxed))
-        return 0;
-    return (int)ferry__error_say(ctx, FERRY_EFORKED, &say_forked);
+    if (ferry__forked(stream->generation))
+        return (int)ferry__error_say(ctx, FERRY_EFORKED, &say_forked);
+    return 0;
 }
 
 static int64_t next(ferry_stream *stream, void **item, int64_t ms, bool wait) {
@@ -175,7 +175,7 @@ int64_t ferry_stream_close(ferry_stream *stream) {
     if (producer)
         ferry__future_unref(producer);
     ferry_executor_free(strand);
-    ferry__stream_unref(stream);
+    unref(stream);
     return rc;
 }
 
@@ -190,7 +190,7 @@ static ferry_stream *untold(ferry_loop *loop, ferry_future **producer, ferry_exe
         stream = stream->next;
     if (stream) {
         stream->told = true;
-        ferry__stream_ref(stream);
+        atomic_fetch_add_explicit(&stream->refs, 1, memory_order_relaxed);
         *producer = ferry_ref(stream->producer);
         *strand = stream->strand;
         if (*strand)
@@ -219,7 +219,7 @@ size_t ferry__streams_end(ferry_loop *loop, struct ferry__ctx *ctx, int64_t dead
             ferry__executor_unref(strand);
         }
         ferry_detach(producer);
-        ferry__stream_unref(stream);
+        unref(stream);
     }
     return left;
 }
@@ -259,7 +259,7 @@ static void producer_gone(void *arg) {
     struct produced *p = arg;
     if (p->arg_free)
         p->arg_free(p->arg);
-    ferry__stream_unref(&p->base);
+    unref(&p->base);
 }
 
 static void handle_done(struct ferry__link *link, ferry_future *f, struct ferry__wakes *wakes) {
@@ -271,7 +271,7 @@ static void end_of_items(struct ferry__link *link, ferry_future *f) {
     struct produced *p = ferry__container(link, struct produced, link);
     (void)f;
     ferry__queue_end(p->queue, FERRY_ECLOSED, FERRY_END, false);
-    ferry__stream_unref(&p->base);
+    unref(&p->base);
 }
 
 static void destroy(ferry_stream *stream) {

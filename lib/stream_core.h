@@ -37,10 +37,6 @@ struct ferry_stream {
 /* Begins with `refs` references, on the list of the current loop. */
 void ferry__stream_init(ferry_stream *stream, const struct ferry__stream_kind *kind, int refs,
                         struct ferry__ctx *ctx);
-static inline void ferry__stream_ref(ferry_stream *stream) {
-    atomic_fetch_add_explicit(&stream->refs, 1, memory_order_relaxed);
-}
-void ferry__stream_unref(ferry_stream *stream);
 /* No stream could be made: NULL, with errno and the error set. `ctx` may be NULL. */
 ferry_stream *ferry__stream_refuse(struct ferry__ctx *ctx, int code, struct ferry__detail *why);
 

@@ -177,7 +177,7 @@ int ferry__watch_wait(struct ferry__watch *watch, struct ferry__ctx *ctx,
                       enum ferry__watch_until until, int64_t deadline, unsigned flags) {
     if (holds_now(watch, until))
         return 0;
-    if (watch->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
+    if (ferry__forked(watch->generation))
         return (int)ferry__error_say(ctx, FERRY_EFORKED, &say_forked);
     if (ctx->self && !ferry__future_done(ctx->self) && find(watch, ctx->self))
         return (int)ferry__error_say(ctx, -EDEADLK, &say_self);

@@ -34,15 +34,18 @@ struct program {
 
 /* ---- One FOLDER ------------------------------------------------------------------------------ */
 
+static struct pipeline pipeline_of(struct program *program, struct root_report *root,
+                                   struct old *old) {
+    return (struct pipeline){.options = &program->options,
+                             .catalogue = &program->catalogue,
+                             .console = &program->console,
+                             .counts = &root->counts,
+                             .old = old,
+                             .root = root->root};
+}
+
 static int64_t catalogue_root(struct program *program, struct root_report *root, struct old *old) {
-    struct index index = {
-        .pipeline = {.options = &program->options,
-                     .catalogue = &program->catalogue,
-                     .console = &program->console,
-                     .counts = &root->counts,
-                     .old = old,
-                     .root = root->root},
-    };
+    struct index index = {.pipeline = pipeline_of(program, root, old)};
     ferry_scope scope = FERRY_SCOPE_INIT;
     int64_t rc = catalogue_begin_run(&program->catalogue, root->root);
     if (rc < 0)
@@ -59,15 +62,8 @@ static int64_t catalogue_root(struct program *program, struct root_report *root,
 }
 
 static int64_t verify_root(struct program *program, struct root_report *root, struct old *old) {
-    struct verify verify = {
-        .pipeline = {.options = &program->options,
-                     .catalogue = &program->catalogue,
-                     .console = &program->console,
-                     .counts = &root->counts,
-                     .old = old,
-                     .root = root->root},
-        .report = &program->report,
-    };
+    struct verify verify = {.pipeline = pipeline_of(program, root, old),
+                            .report = &program->report};
     ferry_scope scope = FERRY_SCOPE_INIT;
     int64_t rc = stop_enter(&program->stop, &scope);
     if (rc == 0)

@@ -43,15 +43,12 @@ int64_t pipeline_cause(int64_t rc) {
 
 /* ---- Other FOLDERs in this one --------------------------------------------------------------- */
 
-bool path_is_below(const char *path, size_t size, const char *root) {
-    size_t n = strlen(root);
-    if (size <= n || memcmp(path, root, n) != 0)
-        return false;
-    return path[n] == '/' || (n > 0 && root[n - 1] == '/');
-}
-
+/* Whether `root` is below the folder that is walked, and isn't that itself. */
 static bool is_nested(const struct pipeline *p, const char *root) {
-    return path_is_below(root, strlen(root), p->root);
+    size_t n = strlen(p->root);
+    if (strlen(root) <= n || memcmp(root, p->root, n) != 0)
+        return false;
+    return root[n] == '/' || (n > 0 && p->root[n - 1] == '/');
 }
 
 /* Another FOLDER below this one is walked for itself: what is there is left alone here, so that

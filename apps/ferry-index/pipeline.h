@@ -74,9 +74,6 @@ ferry_walk_options pipeline_walk_options(const struct pipeline *pipeline);
 /* The error behind a FERRY_EGROUP; any other code as it is. */
 int64_t pipeline_cause(int64_t rc);
 
-/* Whether `path` is below the folder `root`, and isn't `root` itself. */
-bool path_is_below(const char *path, size_t size, const char *root);
-
 /* The words for record->error. As ferry_strerror(). */
 const char *record_error(int error);
 
