@@ -127,6 +127,10 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+void bench_sort(uint64_t *ns, size_t n) {
+    qsort(ns, n, sizeof *ns, by_size);
+}
+
 void bench_percentiles(bench_out *out, uint64_t *ns, size_t n) {
     static const struct {
         const char *name;
@@ -135,7 +139,7 @@ void bench_percentiles(bench_out *out, uint64_t *ns, size_t n) {
                   {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}};
     if (n == 0)
         return;
-    qsort(ns, n, sizeof *ns, by_size);
+    bench_sort(ns, n);
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
         bench_value(out, wanted[i].name,
                     (double)ns[(size_t)(wanted[i].part * (double)(n - 1))] / 1e3);

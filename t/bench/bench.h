@@ -95,6 +95,9 @@ void bench_value(bench_out *out, const char *name, double value);
 /* The work that was done: how many pieces, and the sum of their results. */
 void bench_work(bench_out *out, uint64_t count, uint64_t sum);
 
+/* The smallest first. */
+void bench_sort(uint64_t *ns, size_t n);
+
 /* Percentiles of n latencies (sorts them), in microseconds: p10 p25 p50 p75 p90 p99 p99.9. */
 void bench_percentiles(bench_out *out, uint64_t *ns, size_t n);
 

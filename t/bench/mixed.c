@@ -84,11 +84,6 @@ static void account(mixed *m) {
     }
 }
 
-static int by_size(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
 /* `burst` submits all jobs, in order, and waits for them. */
 static void run(const bench_case *what, bench_out *out, void (*burst)(mixed *, void *), void *arg) {
     mixed *m = bench_alloc(sizeof *m);
@@ -108,7 +103,7 @@ static void run(const bench_case *what, bench_out *out, void (*burst)(mixed *, v
         }
     }
     bench_percentiles(out, m->waits, m->n);
-    qsort(m->ideals, m->n, sizeof *m->ideals, by_size);
+    bench_sort(m->ideals, m->n);
     size_t at = (size_t)(0.99 * (double)(m->n - 1));
     bench_value(out, "ideal", (double)m->ideals[at] / 1e3);
     bench_value(out, "over", ((double)m->waits[at] - (double)m->ideals[at]) / 1e3);

@@ -96,6 +96,16 @@ static ferry_walk *open_walk(const ferry_walk_options *options) {
     return walk;
 }
 
+/* It stands in its first call of the hook, until the gate opens. */
+static ferry_walk *open_held_walk(struct hook *hook) {
+    ferry_walk_options options = options_with(hook);
+    make_tree();
+    hook->stop_at = 1;
+    ferry_walk *walk = open_walk(&options);
+    gate_wait_arrivals(&hook->gate, 1);
+    return walk;
+}
+
 static int take_one(ferry_walk *walk) {
     ferry_walk_batch *batch;
     int rc = ferry_walk_next(walk, &batch);
@@ -226,14 +236,10 @@ static void a_walk_that_is_queued_is_closed_at_once(void **state) {
 
 static void a_cancelled_consumer_can_still_close(void **state) {
     struct hook hook = HOOK_INIT;
-    ferry_walk_options options = options_with(&hook);
     ferry_scope scope = FERRY_SCOPE_INIT;
     ferry_walk_batch *batch;
     (void)state;
-    make_tree();
-    hook.stop_at = 1;
-    ferry_walk *walk = open_walk(&options);
-    gate_wait_arrivals(&hook.gate, 1);
+    ferry_walk *walk = open_held_walk(&hook);
     assert_int_equal(ferry_scope_open(&scope, 1), 0);
     int64_t rc = ferry_walk_next(walk, &batch);
     assert_int_equal(rc, -ECANCELED);
@@ -356,12 +362,8 @@ static void several_share_the_batches(void **state) {
 
 static void ready_says_when_next_does_not_wait(void **state) {
     struct hook hook = HOOK_INIT;
-    ferry_walk_options options = options_with(&hook);
     (void)state;
-    make_tree();
-    hook.stop_at = 1;
-    ferry_walk *walk = open_walk(&options);
-    gate_wait_arrivals(&hook.gate, 1);
+    ferry_walk *walk = open_held_walk(&hook);
     ferry_future *first = ferry_walk_ready(walk);
     assert_false(ferry_done(first));
     ferry_future *second = ferry_walk_ready(walk);
@@ -382,12 +384,8 @@ static void ready_says_when_next_does_not_wait(void **state) {
 
 static void ready_ends_when_the_walk_is_closed(void **state) {
     struct hook hook = HOOK_INIT;
-    ferry_walk_options options = options_with(&hook);
     (void)state;
-    make_tree();
-    hook.stop_at = 1;
-    ferry_walk *walk = open_walk(&options);
-    gate_wait_arrivals(&hook.gate, 1);
+    ferry_walk *walk = open_held_walk(&hook);
     ferry_future *ready = ferry_walk_ready(walk);
     ferry_walk_detach(walk);
     assert_int_equal(ferry_await(ready), FERRY_ECLOSED);

@@ -9,6 +9,7 @@
 #include "oom.h"
 #include "parked.h"
 #include "pools.h"
+#include "quiet.h"
 #include "saturate.h"
 #include "waiters.h"
 
@@ -83,12 +84,6 @@ static void hear(const ferry_error *error, void *arg) {
     h->on_the_loop = ferry_loop_current() != NULL && ferry_self() == NULL;
 }
 
-static void quiet(int level, const char *message, void *arg) {
-    (void)level;
-    (void)message;
-    (void)arg;
-}
-
 static int64_t fails_as_a_group(void *arg) {
     ferry_group group = FERRY_GROUP_INIT;
     ferry_group_open(&group);
@@ -98,7 +93,7 @@ static int64_t fails_as_a_group(void *arg) {
 
 TASK_TEST(heard) {
     struct heard h = {0};
-    ferry_log_set(quiet, NULL);
+    ferry_log_set(quiet_ferry, NULL);
     CHECK_INT(
         ferry_background_configure(NULL, &(ferry_background_options){.handler = hear, .arg = &h}),
         0);
@@ -171,7 +166,7 @@ static int64_t first_task(void *arg) {
 
 static void the_run_fails(void **state) {
     (void)state;
-    ferry_log_set(quiet, NULL);
+    ferry_log_set(quiet_ferry, NULL);
     static const struct story stories[] = {
         {.result = 1}, {.result = 0}, {.result = 1, .job = true}, {.at_the_end = true}};
     for (int i = 0; i < 4; i++) {
@@ -207,7 +202,7 @@ static int64_t returns_nine(void *arg) {
 /* A loop of the program's own; a run that was stopped has its error later. */
 static void the_loops_run_fails(void **state) {
     (void)state;
-    ferry_log_set(quiet, NULL);
+    ferry_log_set(quiet_ferry, NULL);
     ferry_loop *loop = ferry_loop_new();
     int64_t rc = ferry_loop_run(loop, stops_the_run, loop);
     if (rc == FERRY_ESTOPPED)
@@ -241,7 +236,7 @@ static int64_t is_stopped(void *arg) {
 
 static void a_stopped_run_keeps_its_error(void **state) {
     (void)state;
-    ferry_log_set(quiet, NULL);
+    ferry_log_set(quiet_ferry, NULL);
     struct stopped s = {.loop = ferry_loop_new()};
     assert_int_equal(ferry_background_configure(
                          s.loop, &(ferry_background_options){.on_error = FERRY_BACKGROUND_FAIL}),
@@ -566,7 +561,7 @@ static int64_t starts_two(void *arg) {
 /* What was accepted ran, or its error was heard of. */
 static void no_memory(void **state) {
     (void)state;
-    ferry_log_set(quiet, NULL);
+    ferry_log_set(quiet_ferry, NULL);
     for (int on = 0; on < 2; on++) {
         bool hit = true;
         for (int n = 0; hit; n++) {

@@ -24,11 +24,6 @@ static int64_t arrive(void *arg) {
     return 0;
 }
 
-static void *arrive_thread(void *arg) {
-    arrive(arg);
-    return NULL;
-}
-
 /* In a scope that can be cancelled; the next wait says whether it was. */
 static int64_t arrive_in_a_scope(void *arg) {
     struct party *p = arg;
@@ -38,20 +33,10 @@ static int64_t arrive_in_a_scope(void *arg) {
     return 0;
 }
 
-static void *arrive_in_a_scope_thread(void *arg) {
-    arrive_in_a_scope(arg);
-    return NULL;
-}
-
 static int64_t arrive_in_time(void *arg) {
     struct party *p = arg;
     p->rc = ferry_barrier_wait_for(p->barrier, p->ms);
     return 0;
-}
-
-static void *arrive_in_time_thread(void *arg) {
-    arrive_in_time(arg);
-    return NULL;
 }
 
 /* Rounds. */
@@ -80,22 +65,12 @@ static int64_t play(void *arg) {
     return 0;
 }
 
-static void *play_thread(void *arg) {
-    play(arg);
-    return NULL;
-}
-
 static int64_t play_two(void *arg) {
     ferry_future *a = ferry_spawn(play, arg);
     ferry_future *b = ferry_spawn(play, arg);
     CHECK_INT(ferry_await(a), 0);
     CHECK_INT(ferry_await(b), 0);
     return 0;
-}
-
-static void *play_two_in_a_loop(void *arg) {
-    CHECK_INT(ferry_run_with(play_two, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
 }
 
 static void check_game(struct game *g) {
@@ -122,9 +97,9 @@ static void rounds_of_all_kinds(void **state) {
     (void)state;
     pthread_t threads[3];
     anywhere.rounds = support_slow() ? 100 : 2000;
-    threads[0] = start_thread(play_two_in_a_loop, &anywhere);
-    threads[1] = start_thread(play_two_in_a_loop, &anywhere);
-    threads[2] = start_thread(play_thread, &anywhere);
+    threads[0] = start_in_loop(play_two, &anywhere);
+    threads[1] = start_in_loop(play_two, &anywhere);
+    threads[2] = start_in_thread(play, &anywhere);
     for (int i = 0; i < 3; i++)
         pthread_join(threads[i], NULL);
     check_game(&anywhere);
@@ -165,11 +140,6 @@ static int64_t meet_and_leave(void *arg) {
     return number;
 }
 
-static void *meet_and_leave_thread(void *arg) {
-    meet_and_leave(arg);
-    return NULL;
-}
-
 static void freed_by_the_leader(void **state) {
     (void)state;
     for (int i = 0; i < (support_slow() ? 100 : 1000); i++) {
@@ -178,7 +148,7 @@ static void freed_by_the_leader(void **state) {
         assert_int_equal(ferry_barrier_init(&h->barrier, 3), 0);
         pthread_t threads[2];
         for (int k = 0; k < 2; k++)
-            threads[k] = start_thread(meet_and_leave_thread, h);
+            threads[k] = start_in_thread(meet_and_leave, h);
         assert_in_range(ferry_run(meet_and_leave, h), 0, 2);
         for (int k = 0; k < 2; k++)
             pthread_join(threads[k], NULL);
@@ -230,14 +200,14 @@ static void one_thread_is_cancelled(void **state) {
     (void)state;
     ferry_barrier barrier = FERRY_BARRIER_INIT(3);
     struct party p[3] = {{.barrier = &barrier}, {.barrier = &barrier}, {.barrier = &barrier}};
-    pthread_t gone = start_thread(arrive_in_a_scope_thread, &p[0]);
+    pthread_t gone = start_in_thread(arrive_in_a_scope, &p[0]);
     UNTIL_WAITERS(&barrier, 1);
-    pthread_t stays = start_thread(arrive_in_a_scope_thread, &p[1]);
+    pthread_t stays = start_in_thread(arrive_in_a_scope, &p[1]);
     UNTIL_WAITERS(&barrier, 2);
     ferry_scope_cancel(&p[0].scope);
     pthread_join(gone, NULL);
     assert_int_equal(p[0].rc, -ECANCELED);
-    pthread_t more = start_thread(arrive_thread, &p[2]);
+    pthread_t more = start_in_thread(arrive, &p[2]);
     UNTIL_WAITERS(&barrier, 2);
     assert_int_equal(ferry_barrier_wait(&barrier), 0);
     pthread_join(stays, NULL);
@@ -275,7 +245,7 @@ static int64_t time_outs(void *arg) {
     CHECK_INT(barrier.waiting, 0);
     CHECK(!barrier.broken);
     struct party p = {.barrier = &barrier, .ms = 1000000};
-    pthread_t thread = start_thread(arrive_in_time_thread, &p);
+    pthread_t thread = start_in_thread(arrive_in_time, &p);
     UNTIL_WAITERS(&barrier, 1);
     CHECK_INT(ferry_barrier_wait_for(&barrier, -1), 0); /* it needs no time */
     pthread_join(thread, NULL);
@@ -320,11 +290,6 @@ static int64_t arrive_again(void *arg) {
     return 0;
 }
 
-static void *arrive_again_thread(void *arg) {
-    arrive_again(arg);
-    return NULL;
-}
-
 TASK_TEST(reset_while_tasks_wait) {
     ferry_barrier barrier = FERRY_BARRIER_INIT(3);
     struct party p[2] = {{.barrier = &barrier}, {.barrier = &barrier}};
@@ -349,7 +314,7 @@ static void reset_while_threads_wait(void **state) {
     struct party p[2] = {{.barrier = &barrier}, {.barrier = &barrier}};
     pthread_t threads[2];
     for (int i = 0; i < 2; i++)
-        threads[i] = start_thread(arrive_again_thread, &p[i]);
+        threads[i] = start_in_thread(arrive_again, &p[i]);
     UNTIL_WAITERS(&barrier, 2);
     ferry_barrier_reset(&barrier);
     UNTIL_WAITERS(&barrier, 2);
@@ -380,7 +345,7 @@ static int64_t aborts(void *arg) {
     struct party p[2] = {{.barrier = &barrier}, {.barrier = &barrier}};
     pthread_t threads[2];
     for (int i = 0; i < 2; i++)
-        threads[i] = start_thread(arrive_thread, &p[i]);
+        threads[i] = start_in_thread(arrive, &p[i]);
     UNTIL_WAITERS(&barrier, 2);
     ferry_barrier_abort(&barrier);
     for (int i = 0; i < 2; i++) {
@@ -393,7 +358,7 @@ static int64_t aborts(void *arg) {
     ferry_barrier_abort(&barrier);
     ferry_barrier_reset(&barrier);
     for (int i = 0; i < 2; i++) {
-        threads[i] = start_thread(arrive_thread, &p[i]);
+        threads[i] = start_in_thread(arrive, &p[i]);
         UNTIL_WAITERS(&barrier, (size_t)i + 1);
     }
     CHECK_INT(ferry_barrier_wait(&barrier), 0);
@@ -516,11 +481,11 @@ static void no_memory_for_a_thread(void **state) {
     ferry_barrier barrier = FERRY_BARRIER_INIT(1);
     struct party p = {.barrier = &barrier};
     oom_after(0, true);
-    pthread_join(start_thread(arrive_thread, &p), NULL);
+    pthread_join(start_in_thread(arrive, &p), NULL);
     oom_never();
     assert_true(oom_hit());
     assert_int_equal(p.rc, -ENOMEM);
-    pthread_join(start_thread(arrive_thread, &p), NULL);
+    pthread_join(start_in_thread(arrive, &p), NULL);
     assert_int_equal(p.rc, 0);
 }
 

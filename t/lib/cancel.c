@@ -32,6 +32,11 @@ TASK_TEST(a_sleep_is_cancelled) {
     return 0;
 }
 
+static int wait_by_sleep(void *arg) {
+    (void)arg;
+    return ferry_sleep(LONG);
+}
+
 static void a_thread_and_a_job_are_cancelled(void **state) {
     (void)state;
     struct waiting w;
@@ -141,18 +146,6 @@ TASK_TEST(a_queued_job_never_runs) {
 }
 
 /* ---- By oneself; and a result all the same --------------------------------------------------- */
-
-static int64_t cancels_itself_and_sleeps(void *arg) {
-    (void)arg;
-    CHECK_INT(ferry_cancel(ferry_self()), FERRY_CANCEL_ASKED);
-    return ferry_sleep(LONG);
-}
-
-static int64_t cancels_itself_and_returns(void *arg) {
-    (void)arg;
-    CHECK_INT(ferry_cancel(ferry_self()), FERRY_CANCEL_ASKED);
-    return 7;
-}
 
 TASK_TEST(by_itself) {
     CHECK_INT(ferry_await(ferry_spawn(cancels_itself_and_sleeps, NULL)), FERRY_EJOBCANCELED);
@@ -454,16 +447,11 @@ TASK_TEST(what_is_awaited_is_cancelled) {
     return 0;
 }
 
-static void *awaits_in_a_thread(void *arg) {
-    awaits_and_goes_on(arg);
-    return NULL;
-}
-
 static void what_a_thread_awaits_is_cancelled(void **state) {
     (void)state;
     struct stubborn s = {.gate = GATE_INIT};
     struct bystander b = {.awaited = ferry_ref(ferry_submit(NULL, runs_until_the_gate_opens, &s))};
-    pthread_t thread = start_thread(awaits_in_a_thread, &b);
+    pthread_t thread = start_in_thread(awaits_and_goes_on, &b);
     gate_wait_arrivals(&s.gate, 1);
     until_linked(b.awaited, 1);
     assert_int_equal(ferry_cancel(b.awaited), FERRY_CANCEL_ASKED);

@@ -44,30 +44,6 @@ static int64_t send(void *arg) {
     return 0;
 }
 
-static void *receive_thread(void *arg) {
-    receive(arg);
-    return NULL;
-}
-
-static void *send_thread(void *arg) {
-    send(arg);
-    return NULL;
-}
-
-static void in_a_loop(ferry_fn fn, void *arg) {
-    CHECK_INT(ferry_run_with(fn, arg, &(ferry_run_options){.no_signals = true}), 0);
-}
-
-static void *receive_loop(void *arg) {
-    in_a_loop(receive, arg);
-    return NULL;
-}
-
-static void *send_loop(void *arg) {
-    in_a_loop(send, arg);
-    return NULL;
-}
-
 static intptr_t got(ferry_channel *channel) {
     void *item = ITEM(-1);
     int rc = ferry_channel_try_receive(channel, &item);
@@ -113,21 +89,19 @@ static size_t five(const void *item) {
 /* The same between threads and other loops. */
 static void rendezvous_across(void **state) {
     (void)state;
-    void *(*const senders[])(void *) = {send_thread, send_loop};
-    void *(*const receivers[])(void *) = {receive_thread, receive_loop};
     for (int i = 0; i < 4; i++) {
         ferry_channel *channel = ferry_channel_new(0, &(ferry_channel_options){.item_size = five});
         struct actor s = {.channel = channel, .item = 7};
         struct actor r = {.channel = channel};
         pthread_t first;
         if (i % 2) {
-            first = start_thread(senders[i / 2], &s);
+            first = start_outside(i / 2, send, &s);
             UNTIL_SENDERS(channel, 1);
-            receivers[i / 2](&r);
+            run_here(i / 2, receive, &r);
         } else {
-            first = start_thread(receivers[i / 2], &r);
+            first = start_outside(i / 2, receive, &r);
             UNTIL_RECEIVERS(channel, 1);
-            senders[1 - i / 2](&s);
+            run_here(1 - i / 2, send, &s);
         }
         pthread_join(first, NULL);
         assert_int_equal(s.rc, 0);
@@ -216,7 +190,7 @@ static void cancelled_thread_at_entry(void **state) {
     (void)state;
     ferry_channel *channel = ferry_channel_new(0, NULL);
     struct actor s = {.channel = channel, .item = 3};
-    pthread_t thread = start_thread(send_thread, &s);
+    pthread_t thread = start_in_thread(send, &s);
     UNTIL_SENDERS(channel, 1);
     check_cancelled_at_entry(channel);
     assert_int_equal(got(channel), 3);
@@ -316,8 +290,8 @@ static void close_reaches_both_worlds(void **state) {
     for (int receiving = 0; receiving < 2; receiving++) {
         ferry_channel *channel = ferry_channel_new(0, NULL);
         struct actor a[2] = {{.channel = channel}, {.channel = channel}};
-        pthread_t threads[2] = {start_thread(receiving ? receive_thread : send_thread, &a[0]),
-                                start_thread(receiving ? receive_loop : send_loop, &a[1])};
+        ferry_fn fn = receiving ? receive : send;
+        pthread_t threads[2] = {start_in_thread(fn, &a[0]), start_in_loop(fn, &a[1])};
         if (receiving) {
             UNTIL_RECEIVERS(channel, 2);
             ferry_channel_close_send(channel);

@@ -69,16 +69,6 @@ static int64_t wait_once(void *arg) {
     return 0;
 }
 
-static void *wait_once_thread(void *arg) {
-    wait_once(arg);
-    return NULL;
-}
-
-static void *wait_once_in_a_loop(void *arg) {
-    CHECK_INT(ferry_run_with(wait_once, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
-}
-
 static int64_t wait_in_a_scope(void *arg) {
     struct actor *a = arg;
     a->scope = (ferry_scope)FERRY_SCOPE_INIT;
@@ -86,11 +76,6 @@ static int64_t wait_in_a_scope(void *arg) {
     wait_once(a);
     CHECK_INT(ferry_scope_close(&a->scope, 0), 0);
     return 0;
-}
-
-static void *wait_in_a_scope_thread(void *arg) {
-    wait_in_a_scope(arg);
-    return NULL;
 }
 
 static void signal_once(struct scene *scene) {
@@ -157,7 +142,7 @@ static void check_all_kinds(bool broadcast) {
     anywhere.n = 0;
     for (int i = 0; i < 4; i++) {
         actors[i] = (struct actor){.scene = &anywhere, .id = i + 1};
-        threads[i] = start_thread(i % 2 ? wait_once_in_a_loop : wait_once_thread, &actors[i]);
+        threads[i] = start_outside(i % 2, wait_once, &actors[i]);
         UNTIL_WAITERS(&anywhere.cond, (size_t)i + 1);
     }
     CHECK_INT(ferry_lock(&anywhere.mutex), 0);
@@ -303,7 +288,7 @@ static void cancelled_thread(void **state) {
     struct scene scene;
     set_up(&scene);
     struct actor a = {.scene = &scene, .id = 1};
-    pthread_t thread = start_thread(wait_in_a_scope_thread, &a);
+    pthread_t thread = start_in_thread(wait_in_a_scope, &a);
     UNTIL_WAITERS(&scene.cond, 1);
     assert_int_equal(ferry_lock(&scene.mutex), 0);
     ferry_scope_cancel(&a.scope);
@@ -398,9 +383,9 @@ static void thread_signalled_then_cancelled(void **state) {
     set_up(&scene);
     struct actor w1 = {.scene = &scene, .id = 1};
     struct actor w2 = {.scene = &scene, .id = 2};
-    pthread_t t1 = start_thread(wait_in_a_scope_thread, &w1);
+    pthread_t t1 = start_in_thread(wait_in_a_scope, &w1);
     UNTIL_WAITERS(&scene.cond, 1);
-    pthread_t t2 = start_thread(wait_in_a_scope_thread, &w2);
+    pthread_t t2 = start_in_thread(wait_in_a_scope, &w2);
     UNTIL_WAITERS(&scene.cond, 2);
     assert_int_equal(ferry_lock(&scene.mutex), 0);
     assert_int_equal(ferry_cond_signal(&scene.cond), 0);
@@ -429,11 +414,6 @@ static int64_t wait_until_ready(void *arg) {
     CHECK(held_by(&a->scene->mutex, ferry__ctx_self()));
     CHECK_INT(ferry_unlock(&a->scene->mutex), 0);
     return 0;
-}
-
-static void *wait_until_ready_thread(void *arg) {
-    wait_until_ready(arg);
-    return NULL;
 }
 
 /* Signals in vain, then in earnest. */
@@ -469,13 +449,13 @@ static void predicate_in_a_thread(void **state) {
     struct scene scene;
     set_up(&scene);
     struct actor a = {.scene = &scene, .id = 1, .ms = FERRY_FOREVER};
-    pthread_t thread = start_thread(wait_until_ready_thread, &a);
+    pthread_t thread = start_in_thread(wait_until_ready, &a);
     signal_in_vain(&scene);
     pthread_join(thread, NULL);
     assert_int_equal(a.rc, 0);
     scene.ready = false;
     a.ms = 5;
-    pthread_join(start_thread(wait_until_ready_thread, &a), NULL);
+    pthread_join(start_in_thread(wait_until_ready, &a), NULL);
     assert_int_equal(a.rc, -ETIMEDOUT);
     assert_null(scene.cond.first);
 }
@@ -539,11 +519,6 @@ static int64_t wait_with_a_group(void *arg) {
     return 0;
 }
 
-static void *wait_with_a_group_thread(void *arg) {
-    wait_with_a_group(arg);
-    return NULL;
-}
-
 static const void *first_in_line(unsigned *lock, void *const *first) {
     ferry__lock(lock);
     const void *w = *first;
@@ -595,7 +570,7 @@ static void patient_thread(void **state) {
     do {
         set_up(&scene);
         p = (struct patient){.scene = &scene, .pool = pool, .rc = 1};
-        pthread_t thread = start_thread(wait_with_a_group_thread, &p);
+        pthread_t thread = start_in_thread(wait_with_a_group, &p);
         in_time = signal_and_hold(&p);
         pthread_join(thread, NULL);
     } while (!in_time);
@@ -742,17 +717,12 @@ static int64_t play_ball(void *arg) {
     return 0;
 }
 
-static void *play_ball_thread(void *arg) {
-    play_ball(arg);
-    return NULL;
-}
-
 static void ball_between_worlds(void **state) {
     (void)state;
     struct ball b = {.mutex = FERRY_MUTEX_INIT,
                      .cond = FERRY_COND_INIT(&b.mutex),
                      .rounds = support_slow() ? 200 : 5000};
-    pthread_t thread = start_thread(play_ball_thread, &b);
+    pthread_t thread = start_in_thread(play_ball, &b);
     assert_int_equal(ferry_run(play_ball, &b), 0);
     pthread_join(thread, NULL);
     assert_int_equal(b.at, 2 * b.rounds);

@@ -50,17 +50,12 @@ TASK_TEST(all_pass) {
     return 0;
 }
 
-static void *in_a_loop(void *arg) {
-    CHECK_INT(ferry_run_with(wait_for_it, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
-}
-
 static void all_pass_everywhere(void **state) {
     (void)state;
     static ferry_event event;
     pthread_t threads[3];
     threads[0] = start_thread(wait_in_a_thread, &event);
-    threads[1] = start_thread(in_a_loop, &event);
+    threads[1] = start_in_loop(wait_for_it, &event);
     UNTIL_WAITERS(&event, 2);
     ferry_future *job = ferry_submit(NULL, wait_for_it, &event);
     UNTIL_WAITERS(&event, 3);

@@ -320,11 +320,6 @@ static int64_t enter_line(void *arg) {
     return 0;
 }
 
-static void *enter_line_thread(void *arg) {
-    enter_line(arg);
-    return NULL;
-}
-
 enum { IN_LINE = 12 };
 
 /* Every third of those who wait for a place is a thread. */
@@ -341,7 +336,7 @@ TASK_TEST(places_are_given_in_order_to_tasks_and_threads) {
     for (int i = 0; i < IN_LINE; i++) {
         entries[i] = (struct entry){.line = &line, .id = i};
         if (i % 3 == 2)
-            threads[i] = start_thread(enter_line_thread, &entries[i]);
+            threads[i] = start_in_thread(enter_line, &entries[i]);
         else
             tasks[i] = ferry_spawn(enter_line, &entries[i]);
         UNTIL_SUBMITTERS(line.pool, (size_t)i + 1);
@@ -403,7 +398,7 @@ static void closing_ends_the_wait_for_a_place(void **state) {
     saturate(&s, line.pool, 1);
     ferry_future *queued = ferry_submit(line.pool, return_arg, as_arg(1));
     struct entry entry = {.line = &line};
-    pthread_t thread = start_thread(enter_line_thread, &entry);
+    pthread_t thread = start_in_thread(enter_line, &entry);
     UNTIL_SUBMITTERS(line.pool, 1);
     assert_int_equal(ferry_executor_close(line.pool, FERRY_CLOSE_DRAIN), 0);
     pthread_join(thread, NULL);
@@ -722,11 +717,6 @@ static int64_t flood_body(void *arg) {
     return ferry_group_close(&group, 0);
 }
 
-static void *flood_from_a_loop(void *arg) {
-    CHECK_INT(ferry_run_with(flood_body, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
-}
-
 static void *flood_from_a_thread(void *arg) {
     struct flood *f = arg;
     ferry_future *jobs[64];
@@ -749,7 +739,7 @@ static void two_loops_and_four_threads_on_one_pool(void **state) {
     f.strand = make_strand(f.pool, 1);
     pthread_t threads[6];
     for (int i = 0; i < 6; i++)
-        threads[i] = start_thread(i < 2 ? flood_from_a_loop : flood_from_a_thread, &f);
+        threads[i] = i < 2 ? start_in_loop(flood_body, &f) : start_thread(flood_from_a_thread, &f);
     for (int i = 0; i < 6; i++)
         pthread_join(threads[i], NULL);
     assert_int_equal(atomic_load(&f.sum), 6 * f.each);

@@ -67,15 +67,21 @@ static void *stop_thread(void *pool) {
     return NULL;
 }
 
-static void stop_runs_what_is_queued(void **state) {
-    (void)state;
+/* 50 jobs wait while both threads of the pool are held. */
+static ferry_executor *pool_with_line(saturation *s, ferry_future **jobs) {
     ferry_executor *pool = make_pool(2, NULL);
-    ferry_future *jobs[50];
-    saturation s;
     atomic_store(&runs, 0);
-    saturate(&s, pool, 2);
+    saturate(s, pool, 2);
     for (int i = 0; i < 50; i++)
         jobs[i] = ferry_submit(pool, count_run, NULL);
+    return pool;
+}
+
+static void stop_runs_what_is_queued(void **state) {
+    (void)state;
+    ferry_future *jobs[50];
+    saturation s;
+    ferry_executor *pool = pool_with_line(&s, jobs);
     pthread_t stoppers[2];
     for (int i = 0; i < 2; i++)
         stoppers[i] = start_thread(stop_thread, pool);
@@ -93,13 +99,9 @@ static void stop_runs_what_is_queued(void **state) {
 
 static void close_returns_at_once_and_all_still_run(void **state) {
     (void)state;
-    ferry_executor *pool = make_pool(2, NULL);
     ferry_future *jobs[50];
     saturation s;
-    atomic_store(&runs, 0);
-    saturate(&s, pool, 2);
-    for (int i = 0; i < 50; i++)
-        jobs[i] = ferry_submit(pool, count_run, NULL);
+    ferry_executor *pool = pool_with_line(&s, jobs);
     assert_int_equal(ferry_executor_close(pool, FERRY_CLOSE_DRAIN), 0);
     assert_int_equal(stats_of(pool).queued, 50);
     desaturate(&s);

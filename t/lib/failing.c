@@ -20,6 +20,7 @@
 #include "oom.h"
 #include "parked.h"
 #include "pools.h"
+#include "quiet.h"
 #include "support.h"
 #include "waiters.h"
 
@@ -232,14 +233,9 @@ static void no_descriptors(void **state) {
     assert_int_equal(oom_blocks(), blocks);
 }
 
-static void say_nothing(int severity, const char *message) {
-    (void)severity;
-    (void)message;
-}
-
 int main(void) {
     oom_install();
-    event_set_log_callback(say_nothing); /* of what the system refuses it */
+    event_set_log_callback(quiet_libevent); /* of what the system refuses it */
     static const struct CMUnitTest tests[] = {
         CASE("no descriptors for a loop", no_descriptors),
         CASE("no mapping for the stacks of some tasks", no_mapping),

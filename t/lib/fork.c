@@ -12,6 +12,7 @@
 
 #include "child.h"
 #include "executor.h"
+#include "quiet.h"
 #include "service.h"
 #include "signal_wait.h"
 #include "support.h"
@@ -166,12 +167,6 @@ static void the_child_may_wait_for_signals(void **state) {
 
 static atomic_bool stop;
 
-static void drop_line(int level, const char *message, void *arg) {
-    (void)level;
-    (void)message;
-    (void)arg;
-}
-
 static const char *words(int64_t code) {
     (void)code;
     return "words";
@@ -179,7 +174,7 @@ static const char *words(int64_t code) {
 
 static void *use_everything(void *arg) {
     while (!atomic_load(&stop)) {
-        ferry_log_set(drop_line, arg);
+        ferry_log_set(quiet_ferry, arg);
         ferry__log(FERRY_LOG_ERROR, "busy");
         ferry_error_register(-31000, -30000, words);
         struct ferry__service_timer *timer = ferry__service_at(0, fire, NULL);
@@ -192,7 +187,7 @@ static void *use_everything(void *arg) {
 
 static void use_once(void *arg) {
     (void)arg;
-    ferry_log_set(drop_line, NULL);
+    ferry_log_set(quiet_ferry, NULL);
     ferry__log(FERRY_LOG_ERROR, "in the child");
     MUST(ferry_error_register(-31000, -30000, words) == 0);
     ferry_fail(-30500, "in the child");

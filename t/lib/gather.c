@@ -320,16 +320,11 @@ static int64_t other_loop_body(void *arg) {
     return ferry_await(finished);
 }
 
-static void *other_loop_main(void *arg) {
-    CHECK_INT(ferry_run_with(other_loop_body, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
-}
-
 /* Tasks of another loop, jobs of a pool and of a strand, a promise; of this loop too when there
  * is one. */
 static int64_t gathers_all_kinds(void *arg) {
     struct other_loop o = {.spawned = GATE_INIT};
-    pthread_t thread = start_thread(other_loop_main, &o);
+    pthread_t thread = start_in_loop(other_loop_body, &o);
     gate_wait(&o.spawned);
     ferry_executor *strand;
     CHECK_INT(ferry_strand_new(&strand, NULL, NULL), 0);

@@ -15,6 +15,7 @@
 
 #include "core.h"
 #include "oom.h"
+#include "quiet.h"
 #include "support.h"
 #include "waiters.h"
 
@@ -591,11 +592,6 @@ static void *libevent_realloc(void *block, size_t size) {
     return libevent_may() ? realloc(block, size) : NULL;
 }
 
-static void libevent_quiet(int severity, const char *message) {
-    (void)severity;
-    (void)message;
-}
-
 static int64_t poll_until_memory_suffices(void *arg) {
     struct call *c = arg;
     int failed = 0;
@@ -727,7 +723,7 @@ int main(void) {
         CASE("waits come and go while data comes", waits_come_and_go_while_data_comes),
     };
     event_set_mem_functions(libevent_malloc, libevent_realloc, free);
-    event_set_log_callback(libevent_quiet);
+    event_set_log_callback(quiet_libevent);
     oom_install();
     return SUPPORT_RUN(tests);
 }

@@ -65,11 +65,6 @@ static int64_t take(void *arg) {
     return 0;
 }
 
-static void *take_thread(void *arg) {
-    take(arg);
-    return NULL;
-}
-
 /* ---- Tokens ---------------------------------------------------------------------------------- */
 
 static void check_use(void) {
@@ -136,7 +131,7 @@ TASK_TEST(in_turn) {
     CHECK_INT(ferry_limiter_try(limiter, "a"), 0);
     f[0] = ferry_spawn(take, &t[0]);
     until_waiting(limiter, 1);
-    pthread_t thread = start_thread(take_thread, &t[1]);
+    pthread_t thread = start_in_thread(take, &t[1]);
     until_waiting(limiter, 2);
     f[2] = ferry_spawn(take, &t[2]);
     until_waiting(limiter, 3);
@@ -616,7 +611,7 @@ static void given_back_too_early(void **state) {
     ferry_future *f = ferry_limiter_submit(limiter, "a", pool, stands, &g);
     gate_wait_arrivals(&g, 1);
     struct taker t = {.limiter = limiter, .key = "a"};
-    pthread_t thread = start_thread(take_thread, &t);
+    pthread_t thread = start_in_thread(take, &t);
     until_waiting(limiter, 1);
     assert_int_equal(ferry_limiter_free(limiter), -EBUSY);
     ferry_scope_cancel(&t.scope);

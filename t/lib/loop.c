@@ -16,6 +16,7 @@
 #include "core.h"
 #include "oom.h"
 #include "parked.h"
+#include "quiet.h"
 #include "support.h"
 #include "waiters.h"
 
@@ -763,15 +764,10 @@ static void without_memory(void **state) {
     assert_int_equal(oom_blocks(), blocks);
 }
 
-static void say_nothing(int severity, const char *message) {
-    (void)severity;
-    (void)message;
-}
-
 int main(void) {
     oom_install();
     event_set_mem_functions(event_malloc, event_realloc, free);
-    event_set_log_callback(say_nothing); /* of the test without memory */
+    event_set_log_callback(quiet_libevent); /* of the test without memory */
     may_call_libevent = true;
     static const struct CMUnitTest tests[] = {
         CASE("RUN-02 a run inside a task, a job or a callback", run_inside),

@@ -45,11 +45,6 @@ static int64_t lock_note_unlock(void *arg) {
     return 0;
 }
 
-static void *lock_note_unlock_thread(void *arg) {
-    lock_note_unlock(arg);
-    return NULL;
-}
-
 /* Order. */
 
 struct turns {
@@ -173,20 +168,15 @@ TASK_TEST(handed_over_inside_unlock) {
     return 0;
 }
 
-static void *lock_as_known_thread(void *arg) {
-    lock_as_known(arg);
-    return NULL;
-}
-
 static void handed_over_to_a_thread(void **state) {
     (void)state;
     struct scene scene = {.mutex = FERRY_MUTEX_INIT};
     struct known b = {.scene = &scene, .id = 2};
     struct known c = {.scene = &scene, .id = 3};
     assert_int_equal(ferry_lock(&scene.mutex), 0);
-    pthread_t tb = start_thread(lock_as_known_thread, &b);
+    pthread_t tb = start_in_thread(lock_as_known, &b);
     UNTIL_WAITERS(&scene.mutex, 1);
-    pthread_t tc = start_thread(lock_as_known_thread, &c);
+    pthread_t tc = start_in_thread(lock_as_known, &c);
     UNTIL_WAITERS(&scene.mutex, 2);
     assert_int_equal(ferry_unlock(&scene.mutex), 0);
     assert_int_equal(ferry_lock(&scene.mutex), 0); /* behind both */
@@ -299,7 +289,7 @@ static void thread_cancelled_while_waiting(void **state) {
     assert_int_equal(ferry_lock(&scene.mutex), 0);
     pthread_t tb = start_thread(lock_in_a_scope, &b);
     UNTIL_WAITERS(&scene.mutex, 1);
-    pthread_t tc = start_thread(lock_note_unlock_thread, &c);
+    pthread_t tc = start_in_thread(lock_note_unlock, &c);
     UNTIL_WAITERS(&scene.mutex, 2);
     ferry_scope_cancel(&b.scope);
     pthread_join(tb, NULL);
@@ -526,11 +516,6 @@ TASK_TEST(in_a_callback) {
 
 static struct scene anywhere; /* statically initialised */
 
-static void *in_a_loop(void *arg) {
-    CHECK_INT(ferry_run_with(lock_note_unlock, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
-}
-
 static void loops_and_threads(void **state) {
     (void)state;
     struct actor actors[4];
@@ -539,7 +524,7 @@ static void loops_and_threads(void **state) {
         actors[i] = (struct actor){&anywhere, i + 1, 1};
     assert_int_equal(ferry_lock(&anywhere.mutex), 0);
     for (int i = 0; i < 4; i++) {
-        threads[i] = start_thread(i % 2 == 0 ? in_a_loop : lock_note_unlock_thread, &actors[i]);
+        threads[i] = start_outside(i % 2 == 0, lock_note_unlock, &actors[i]);
         UNTIL_WAITERS(&anywhere.mutex, (size_t)i + 1);
     }
     assert_int_equal(ferry_unlock(&anywhere.mutex), 0);

@@ -67,24 +67,14 @@ TASK_TEST(dead_owner_of_several) {
     return 0;
 }
 
-static void *lock_and_end_thread(void *arg) {
-    lock_and_end(arg);
-    return NULL;
-}
-
-static void *inherit_thread(void *arg) {
-    inherit(arg);
-    return NULL;
-}
-
 static void dead_threads(void **state) {
     (void)state;
     ferry_mutex mutex = FERRY_MUTEX_INIT;
-    pthread_join(start_thread(lock_and_end_thread, &mutex), NULL);
+    pthread_join(start_in_thread(lock_and_end, &mutex), NULL);
     assert_int_equal(ferry_lock(&mutex), -EOWNERDEAD);
-    pthread_t next = start_thread(lock_and_end_thread, &mutex);
+    pthread_t next = start_in_thread(lock_and_end, &mutex);
     UNTIL_WAITERS(&mutex, 1);
-    pthread_t last = start_thread(inherit_thread, &mutex);
+    pthread_t last = start_in_thread(inherit, &mutex);
     UNTIL_WAITERS(&mutex, 2);
     assert_int_equal(ferry_unlock(&mutex), 0);
     pthread_join(next, NULL);
@@ -93,16 +83,7 @@ static void dead_threads(void **state) {
     assert_int_equal(ferry_unlock(&mutex), 0);
 }
 
-static int64_t inherit_task(void *arg) {
-    return inherit(arg);
-}
-
 /* The dead owner is a thread, who inherits is a task. */
-static void *wait_in_a_loop(void *arg) {
-    CHECK_INT(ferry_run_with(inherit_task, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
-}
-
 static void *lock_wait_and_end(void *arg) {
     CHECK_INT(ferry_lock(arg), 0);
     UNTIL_WAITERS((ferry_mutex *)arg, 1);
@@ -115,7 +96,7 @@ static void dead_thread_before_a_task(void **state) {
     assert_int_equal(ferry_lock(&mutex), 0);
     pthread_t owner = start_thread(lock_wait_and_end, &mutex);
     UNTIL_WAITERS(&mutex, 1);
-    pthread_t heir = start_thread(wait_in_a_loop, &mutex);
+    pthread_t heir = start_in_loop(inherit, &mutex);
     UNTIL_WAITERS(&mutex, 2);
     assert_int_equal(ferry_unlock(&mutex), 0);
     pthread_join(owner, NULL);

@@ -14,6 +14,7 @@
 
 #include "core.h"
 #include "oom.h"
+#include "quiet.h"
 #include "support.h"
 #include "waiters.h"
 
@@ -41,17 +42,6 @@ static void event_release(void *block) {
     if (block)
         atomic_fetch_sub(&event_blocks, 1);
     free(block);
-}
-
-static void event_says_nothing(int severity, const char *message) {
-    (void)severity;
-    (void)message;
-}
-
-static void say_nothing(int level, const char *message, void *arg) {
-    (void)level;
-    (void)message;
-    (void)arg;
 }
 
 /* ---- Until it passes ------------------------------------------------------------------------- */
@@ -629,8 +619,8 @@ static int make_records(void **state) {
 int main(void) {
     oom_install();
     event_set_mem_functions(event_malloc, event_realloc, event_release);
-    event_set_log_callback(event_says_nothing);
-    ferry_log_set(say_nothing, NULL);
+    event_set_log_callback(quiet_libevent);
+    ferry_log_set(quiet_ferry, NULL);
     static const struct CMUnitTest tests[] = {
         CASE("a thread whose record can't be made", a_thread_without_a_record),
         CASE_WITH("tasks, scopes and errors", tasks, make_records, NULL),

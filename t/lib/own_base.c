@@ -17,6 +17,7 @@
 
 #include "core.h"
 #include "parked.h"
+#include "quiet.h"
 #include "support.h"
 #include "waiters.h"
 
@@ -273,11 +274,6 @@ static void two_on_one(void **state) {
 
 /* ---- Freed too early ------------------------------------------------------------------------- */
 
-static void say_nothing(int severity, const char *message) {
-    (void)severity;
-    (void)message;
-}
-
 static int64_t sleeps(void *arg) {
     (void)arg;
     return ferry_sleep(HOUR);
@@ -288,7 +284,7 @@ static void freed_too_early(void **state) {
     struct event_base *base = event_base_new();
     ferry_loop *loop = ferry_loop_attach(base);
     event_base_free(base);
-    event_set_log_callback(say_nothing);
+    event_set_log_callback(quiet_libevent);
     assert_int_equal(ferry_loop_shutdown(loop, 0), -EINVAL);
     assert_non_null(strstr(ferry_errmsg(), "freed before"));
     assert_int_equal(ferry_loop_free(loop), -EINVAL); /* its memory is free even so */

@@ -113,14 +113,9 @@ static int64_t sleeping_loop(void *arg) {
     return ferry_event_wait_for(&a->end, LONG);
 }
 
-static void *loop_main(void *arg) {
-    CHECK_INT(ferry_run_with(sleeping_loop, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
-}
-
 static pthread_t start_loop(struct asleep *a) {
     *a = (struct asleep){.published = FERRY_EVENT_INIT, .end = FERRY_EVENT_INIT};
-    pthread_t thread = start_thread(loop_main, a);
+    pthread_t thread = start_in_loop(sleeping_loop, a);
     CHECK_INT(ferry_event_wait(&a->published), 0);
     return thread;
 }

@@ -72,7 +72,7 @@ static void expired_and_wanted_while_the_executor_is_closed(void **state) {
     struct expiry e;
     begin_expiry(&e, "pool_expired");
     struct taker t = {.pool = e.pool};
-    pthread_t thread = start_thread(take_thread, &t);
+    pthread_t thread = start_in_thread(take, &t);
     UNTIL_WAITERS(e.pool, 1);
     assert_int_equal(ferry_executor_close(e.executor, FERRY_CLOSE_DRAIN), 0);
     point_go(&e.stop);
@@ -271,7 +271,7 @@ static void left_and_asked_for_again(void **state) {
                                                       .check = look_at_the_gate,
                                                       .check_after_ms = FERRY_POOL_CHECK_ALWAYS});
     struct taker first = {.pool = pool}, second = {.pool = pool};
-    pthread_t one = start_thread(take_thread, &first);
+    pthread_t one = start_in_thread(take, &first);
     gate_wait_arrivals(&making, 1);
     struct point_stop leaving;
     point_stop_thread(&leaving, "park_over", one);
@@ -282,7 +282,7 @@ static void left_and_asked_for_again(void **state) {
         sched_yield();
     struct point_stop submitted;
     point_stop(&submitted, "pool_submitted");
-    pthread_t two = start_thread(take_thread, &second);
+    pthread_t two = start_in_thread(take, &second);
     point_wait(&submitted);
     point_go(&leaving);
     pthread_join(one, NULL);
@@ -335,7 +335,7 @@ static void closed_before_the_waiter_is_out(void **state) {
     ferry_pool *pool = open_pool(&w, 1, DEFAULTS);
     struct thing *thing = acquired(pool);
     struct taker t = {.pool = pool};
-    pthread_t thread = start_thread(take_thread, &t);
+    pthread_t thread = start_in_thread(take, &t);
     UNTIL_WAITERS(pool, 1);
     struct point_stop stop;
     point_stop(&stop, "pool_taken");

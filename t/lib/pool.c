@@ -83,7 +83,7 @@ TASK_TEST(in_turn) {
         t[i] = (struct taker){.pool = pool, .turns = &turns};
     f[0] = ferry_spawn(take, &t[0]);
     UNTIL_WAITERS(pool, 1);
-    pthread_t thread = start_thread(take_thread, &t[1]);
+    pthread_t thread = start_in_thread(take, &t[1]);
     UNTIL_WAITERS(pool, 2);
     f[1] = ferry_spawn(take, &t[2]);
     UNTIL_WAITERS(pool, 3);
@@ -287,9 +287,9 @@ static void creating_fails_in_threads(void **state) {
     struct works w = {.fail = -ECONNREFUSED, .stands = &stands};
     ferry_pool *pool = open_pool(&w, 1, DEFAULTS);
     struct taker t1 = {.pool = pool}, t2 = {.pool = pool};
-    pthread_t one = start_thread(take_thread, &t1);
+    pthread_t one = start_in_thread(take, &t1);
     gate_wait_arrivals(&stands, 1);
-    pthread_t two = start_thread(take_thread, &t2);
+    pthread_t two = start_in_thread(take, &t2);
     UNTIL_WAITERS(pool, 1);
     gate_open(&stands);
     pthread_join(one, NULL);

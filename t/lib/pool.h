@@ -134,11 +134,6 @@ static inline int64_t take(void *arg) {
     return 0;
 }
 
-static inline void *take_thread(void *arg) {
-    take(arg);
-    return NULL;
-}
-
 static inline ferry_future *taking(struct taker *t, ferry_pool *pool) {
     *t = (struct taker){.pool = pool, .ms = t->ms, .turns = t->turns};
     return ferry_spawn(take, t);

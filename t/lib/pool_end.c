@@ -19,11 +19,6 @@ static int64_t close_it(void *arg) {
     return 0;
 }
 
-static void *close_thread(void *arg) {
-    close_it(arg);
-    return NULL;
-}
-
 #define UNTIL_CLOSERS(pool, n) until_waiters(&(pool)->lock, &(pool)->close_first, (n))
 
 TASK_TEST(closed) {
@@ -33,7 +28,7 @@ TASK_TEST(closed) {
     struct taker task = {0}, thread = {.pool = pool};
     ferry_future *f = taking(&task, pool);
     UNTIL_WAITERS(pool, 1);
-    pthread_t t = start_thread(take_thread, &thread);
+    pthread_t t = start_in_thread(take, &thread);
     UNTIL_WAITERS(pool, 2);
     struct closer c = {.pool = pool, .ms = LONG}, c2 = {.pool = pool, .ms = LONG};
     ferry_future *fc = ferry_spawn(close_it, &c);
@@ -46,7 +41,7 @@ TASK_TEST(closed) {
     CHECK_INT(ferry_pool_acquire(pool, &thing), FERRY_ECLOSED);
     CHECK_INT(ferry_pool_try_acquire(pool, &thing), FERRY_ECLOSED);
     UNTIL_CLOSERS(pool, 1);
-    pthread_t second = start_thread(close_thread, &c2);
+    pthread_t second = start_in_thread(close_it, &c2);
     UNTIL_CLOSERS(pool, 2);
     CHECK_INT(ferry_pool_free(pool), -EBUSY);
     CHECK_INT(ferry_pool_release(pool, a), 0);

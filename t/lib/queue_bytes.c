@@ -37,16 +37,6 @@ static int64_t put(void *arg) {
     return 0;
 }
 
-static void *put_thread(void *arg) {
-    put(arg);
-    return NULL;
-}
-
-static void *put_loop(void *arg) {
-    CHECK_INT(ferry_run_with(put, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
-}
-
 static void bounded_by_bytes(void **state) {
     (void)state;
     for (int order = FERRY_FIFO; order <= FERRY_PRIORITY; order++) {
@@ -182,16 +172,15 @@ TASK_TEST(handed_to_a_getter) {
 /* A thread and a task of another loop wait; the one at the head leaves or is served. */
 static void from_both_worlds(void **state) {
     (void)state;
-    void *(*const kinds[])(void *) = {put_thread, put_loop};
     for (int i = 0; i < 4; i++) {
         bool cancel = i >= 2;
         ferry_queue *queue = queue_of(100, 100, FERRY_FIFO);
         struct putter big = {.queue = queue, .item = 80};
         struct putter small = {.queue = queue, .item = 20};
         assert_int_equal(ferry_queue_put(queue, ITEM(30)), 0);
-        pthread_t first = start_thread(kinds[i % 2], &big);
+        pthread_t first = start_outside(i % 2, put, &big);
         UNTIL_PUTTERS(queue, 1);
-        pthread_t second = start_thread(kinds[1 - i % 2], &small);
+        pthread_t second = start_outside(1 - i % 2, put, &small);
         UNTIL_PUTTERS(queue, 2);
         if (cancel)
             ferry_scope_cancel(&big.scope);

@@ -48,56 +48,19 @@ static int64_t done_twice(void *arg) {
     return 0;
 }
 
-static void run_in_a_loop(ferry_fn fn, void *arg) {
-    CHECK_INT(ferry_run_with(fn, arg, &(ferry_run_options){.no_signals = true}), 0);
-}
-
-static void *get_thread(void *arg) {
-    get(arg);
-    return NULL;
-}
-
-static void *get_loop(void *arg) {
-    run_in_a_loop(get, arg);
-    return NULL;
-}
-
-static void *put_thread(void *arg) {
-    put(arg);
-    return NULL;
-}
-
-static void *put_loop(void *arg) {
-    run_in_a_loop(put, arg);
-    return NULL;
-}
-
-static void *join_thread(void *arg) {
-    join(arg);
-    return NULL;
-}
-
-static void *join_loop(void *arg) {
-    run_in_a_loop(join, arg);
-    return NULL;
-}
-
 /* Four getters of one kind: each put from the other side, and from this one, wakes one, in turn. */
-static void check_getters(void *(*waiter)(void *), bool from_a_loop) {
+static void check_getters(bool in_a_loop, bool from_a_loop) {
     ferry_queue *queue = ferry_queue_new(4, NULL);
     struct actor g[4];
     pthread_t threads[4];
     for (size_t i = 0; i < 4; i++) {
         g[i] = (struct actor){.queue = queue};
-        threads[i] = start_thread(waiter, &g[i]);
+        threads[i] = start_outside(in_a_loop, get, &g[i]);
         UNTIL_GETTERS(queue, i + 1);
     }
     for (int i = 0; i < 4; i++) {
         struct actor p = {.queue = queue, .item = i + 1};
-        if (from_a_loop)
-            run_in_a_loop(put, &p);
-        else
-            put(&p);
+        run_here(from_a_loop, put, &p);
         assert_int_equal(p.rc, 0);
         assert_int_equal(GETTERS(queue), (size_t)(3 - i));
         assert_int_equal(ferry_queue_length(queue), 0);
@@ -112,28 +75,25 @@ static void check_getters(void *(*waiter)(void *), bool from_a_loop) {
 
 static void getters_of_one_kind(void **state) {
     (void)state;
-    check_getters(get_thread, false);
-    check_getters(get_thread, true);
-    check_getters(get_loop, false);
-    check_getters(get_loop, true);
+    check_getters(false, false);
+    check_getters(false, true);
+    check_getters(true, false);
+    check_getters(true, true);
 }
 
-static void check_putters(void *(*waiter)(void *), bool from_a_loop) {
+static void check_putters(bool in_a_loop, bool from_a_loop) {
     ferry_queue *queue = ferry_queue_new(1, NULL);
     struct actor p[4];
     pthread_t threads[4];
     assert_int_equal(ferry_queue_put(queue, ITEM(0)), 0);
     for (size_t i = 0; i < 4; i++) {
         p[i] = (struct actor){.queue = queue, .item = (intptr_t)i + 1};
-        threads[i] = start_thread(waiter, &p[i]);
+        threads[i] = start_outside(in_a_loop, put, &p[i]);
         UNTIL_PUTTERS(queue, i + 1);
     }
     for (int i = 0; i < 5; i++) {
         struct actor g = {.queue = queue};
-        if (from_a_loop)
-            run_in_a_loop(get, &g);
-        else
-            get(&g);
+        run_here(from_a_loop, get, &g);
         assert_int_equal(g.rc, 0);
         assert_int_equal(g.item, i);
         assert_int_equal(PUTTERS(queue), (size_t)(i < 4 ? 3 - i : 0));
@@ -147,10 +107,10 @@ static void check_putters(void *(*waiter)(void *), bool from_a_loop) {
 
 static void putters_of_one_kind(void **state) {
     (void)state;
-    check_putters(put_thread, false);
-    check_putters(put_thread, true);
-    check_putters(put_loop, false);
-    check_putters(put_loop, true);
+    check_putters(false, false);
+    check_putters(false, true);
+    check_putters(true, false);
+    check_putters(true, true);
 }
 
 static void first_come_first_served_across(void **state) {
@@ -160,7 +120,7 @@ static void first_come_first_served_across(void **state) {
     pthread_t threads[4];
     for (size_t i = 0; i < 4; i++) {
         g[i] = (struct actor){.queue = queue};
-        threads[i] = start_thread(i % 2 ? get_thread : get_loop, &g[i]);
+        threads[i] = start_outside(i % 2 == 0, get, &g[i]);
         UNTIL_GETTERS(queue, i + 1);
     }
     for (int i = 0; i < 4; i++)
@@ -176,19 +136,15 @@ static void first_come_first_served_across(void **state) {
 static void join_across(void **state) {
     (void)state;
     ferry_queue *queue = ferry_queue_new(2, NULL);
-    void *(*const joins[])(void *) = {join_thread, join_loop};
     for (int i = 0; i < 2; i++) {
         struct actor j = {.queue = queue, .rc = 1};
         assert_int_equal(ferry_queue_put(queue, ITEM(1)), 0);
         assert_int_equal(ferry_queue_put(queue, ITEM(2)), 0);
-        pthread_t thread = start_thread(joins[i], &j);
+        pthread_t thread = start_outside(i, join, &j);
         UNTIL_JOINERS(queue, 1);
         assert_int_equal(got(queue), 1);
         assert_int_equal(got(queue), 2);
-        if (i == 0)
-            run_in_a_loop(done_twice, queue);
-        else
-            done_twice(queue);
+        run_here(i == 0, done_twice, queue);
         pthread_join(thread, NULL);
         assert_int_equal(j.rc, 0);
     }
@@ -198,14 +154,13 @@ static void join_across(void **state) {
 /* A cancelled thread and a cancelled task, passed over by what comes next. */
 static void cancelled_across(void **state) {
     (void)state;
-    void *(*const gets[])(void *) = {get_thread, get_loop};
     for (int i = 0; i < 2; i++) {
         ferry_queue *queue = ferry_queue_new(1, NULL);
         struct actor g1 = {.queue = queue};
         struct actor g2 = {.queue = queue};
-        pthread_t t1 = start_thread(gets[i], &g1);
+        pthread_t t1 = start_outside(i, get, &g1);
         UNTIL_GETTERS(queue, 1);
-        pthread_t t2 = start_thread(gets[1 - i], &g2);
+        pthread_t t2 = start_outside(1 - i, get, &g2);
         UNTIL_GETTERS(queue, 2);
         ferry_scope_cancel(&g1.scope);
         pthread_join(t1, NULL);
@@ -223,7 +178,7 @@ static void close_across(void **state) {
     (void)state;
     ferry_queue *queue = ferry_queue_new(1, NULL);
     struct actor a[2] = {{.queue = queue}, {.queue = queue}};
-    pthread_t threads[2] = {start_thread(get_thread, &a[0]), start_thread(get_loop, &a[1])};
+    pthread_t threads[2] = {start_in_thread(get, &a[0]), start_in_loop(get, &a[1])};
     UNTIL_GETTERS(queue, 2);
     ferry_queue_close(queue, false);
     for (int i = 0; i < 2; i++) {
@@ -236,8 +191,8 @@ static void close_across(void **state) {
     assert_int_equal(ferry_queue_put(queue, ITEM(1)), 0);
     for (int i = 0; i < 2; i++)
         a[i] = (struct actor){.queue = queue, .item = 2};
-    threads[0] = start_thread(put_thread, &a[0]);
-    threads[1] = start_thread(put_loop, &a[1]);
+    threads[0] = start_in_thread(put, &a[0]);
+    threads[1] = start_in_loop(put, &a[1]);
     UNTIL_PUTTERS(queue, 2);
     ferry_queue_close(queue, false);
     for (int i = 0; i < 2; i++) {
@@ -435,16 +390,6 @@ static int64_t consume(void *arg) {
     return 0;
 }
 
-static void *produce_thread(void *arg) {
-    produce(arg);
-    return NULL;
-}
-
-static void *produce_loop(void *arg) {
-    run_in_a_loop(produce, arg);
-    return NULL;
-}
-
 static void in_order_across(void **state) {
     (void)state;
     intptr_t n = support_slow() ? 2000 : 50000;
@@ -452,11 +397,8 @@ static void in_order_across(void **state) {
         ferry_queue *queue = ferry_queue_new(i < 4 ? 1 : 64, NULL);
         struct actor a = {.queue = queue, .item = n};
         struct actor b = {.queue = queue, .item = n};
-        pthread_t thread = start_thread(i & 1 ? produce_thread : produce_loop, &a);
-        if (i & 2)
-            run_in_a_loop(consume, &b);
-        else
-            consume(&b);
+        pthread_t thread = start_outside(i % 2 == 0, produce, &a);
+        run_here(i & 2, consume, &b);
         pthread_join(thread, NULL);
         assert_int_equal(b.rc, FERRY_ECLOSED);
         assert_int_equal(ferry_queue_free(queue), 0);

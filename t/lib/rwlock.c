@@ -69,16 +69,6 @@ static int64_t visit(void *arg) {
     return 0;
 }
 
-static void *visit_thread(void *arg) {
-    visit(arg);
-    return NULL;
-}
-
-static void *visit_in_a_loop(void *arg) {
-    CHECK_INT(ferry_run_with(visit, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
-}
-
 /* Order. */
 
 static void set_up_actors(struct actor *actors, size_t n, struct scene *scene, const char *kinds) {
@@ -130,7 +120,7 @@ static void all_kinds_in_order(void **state) {
     set_up_actors(actors, 5, &anywhere, "wrwwr");
     assert_int_equal(ferry_wrlock(&anywhere.lock), 0);
     for (size_t i = 0; i < 5; i++) {
-        threads[i] = start_thread(i % 2 ? visit_in_a_loop : visit_thread, &actors[i]);
+        threads[i] = start_outside(i % 2, visit, &actors[i]);
         UNTIL_WAITERS(&anywhere.lock, i + 1);
     }
     assert_int_equal(ferry_rwunlock(&anywhere.lock), 0);
@@ -241,10 +231,10 @@ static void writer_thread_leaves(void **state) {
         set_up_actors(actors, 2, &scene, "wr");
         actors[0].ms = timed ? 300 : 0;
         assert_int_equal(ferry_rdlock(&scene.lock), 0);
-        pthread_t writer = start_thread(visit_thread, &actors[0]);
+        pthread_t writer = start_in_thread(visit, &actors[0]);
         if (!timed)
             UNTIL_WAITERS(&scene.lock, 1);
-        pthread_t reader = start_thread(visit_thread, &actors[1]);
+        pthread_t reader = start_in_thread(visit, &actors[1]);
         if (!timed) {
             UNTIL_WAITERS(&scene.lock, 2);
             ferry_scope_cancel(&actors[0].scope);
@@ -499,11 +489,6 @@ static int64_t write_and_end(void *arg) {
     return 0;
 }
 
-static void *write_and_end_thread(void *arg) {
-    write_and_end(arg);
-    return NULL;
-}
-
 static int64_t read_orphaned(void *arg) {
     CHECK_INT(ferry_rdlock(arg), -EOWNERDEAD);
     CHECK(strstr(ferry_errmsg(), "ended without unlocking"));
@@ -568,10 +553,10 @@ TASK_TEST(dead_tasks_and_jobs) {
 static void dead_threads(void **state) {
     (void)state;
     ferry_rwlock lock = FERRY_RWLOCK_INIT;
-    pthread_join(start_thread(write_and_end_thread, &lock), NULL);
+    pthread_join(start_in_thread(write_and_end, &lock), NULL);
     assert_int_equal(write_orphaned(&lock), 0);
     assert_int_equal(ferry_wrlock(&lock), 0);
-    pthread_t writer = start_thread(write_and_end_thread, &lock);
+    pthread_t writer = start_in_thread(write_and_end, &lock);
     UNTIL_WAITERS(&lock, 1);
     assert_int_equal(ferry_rwunlock(&lock), 0);
     pthread_join(writer, NULL);

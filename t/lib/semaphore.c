@@ -40,11 +40,6 @@ static int64_t acquire(void *arg) {
     return 0;
 }
 
-static void *acquire_thread(void *arg) {
-    acquire(arg);
-    return NULL;
-}
-
 static int64_t acquire_and_release(void *arg) {
     struct actor *a = arg;
     for (int i = 0; i < a->rounds; i++) {
@@ -145,11 +140,6 @@ static int64_t acquire_in_a_scope(void *arg) {
     return 0;
 }
 
-static void *acquire_in_a_scope_thread(void *arg) {
-    acquire_in_a_scope(arg);
-    return NULL;
-}
-
 /* Whoever wants many holds up those behind; when it is cancelled they have their turn. */
 TASK_TEST(many_permits_hold_the_line) {
     struct scene scene = {.sem = FERRY_SEM_INIT(1), .mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -186,11 +176,11 @@ static void many_permits_in_threads(void **state) {
     struct actor big = {.scene = &scene, .id = 1, .permits = 3};
     struct actor small[2] = {{.scene = &scene, .id = 2, .permits = 1},
                              {.scene = &scene, .id = 2, .permits = 1}};
-    pthread_t tb = start_thread(acquire_in_a_scope_thread, &big);
+    pthread_t tb = start_in_thread(acquire_in_a_scope, &big);
     UNTIL_WAITERS(&scene.sem, 1);
     pthread_t ts[2];
     for (size_t i = 0; i < 2; i++) {
-        ts[i] = start_thread(acquire_thread, &small[i]);
+        ts[i] = start_in_thread(acquire, &small[i]);
         UNTIL_WAITERS(&scene.sem, i + 2);
     }
     ferry_scope_cancel(&big.scope);

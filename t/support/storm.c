@@ -8,7 +8,7 @@
 
 #include "clock.h"
 #include "pools.h"
-#include "support.h"
+#include "waiters.h"
 
 enum { LONGEST_MS = 15000 }; /* where many want the processor; the watchdog comes after 60 s */
 
@@ -48,11 +48,6 @@ static int64_t take_part(void *arg) {
     return 0;
 }
 
-static void *thread_main(void *arg) {
-    take_part(arg);
-    return NULL;
-}
-
 static int64_t loop_body(void *arg) {
     struct participant *first = arg;
     ferry_future *futures[STORM_MOST];
@@ -64,11 +59,6 @@ static int64_t loop_body(void *arg) {
         CHECK_INT(ferry_await(futures[i]), 0);
     }
     return 0;
-}
-
-static void *loop_main(void *arg) {
-    CHECK_INT(ferry_run_with(loop_body, arg, &(ferry_run_options){.no_signals = true}), 0);
-    return NULL;
 }
 
 static void *cancel_main(void *arg) {
@@ -97,21 +87,18 @@ void storm_run(int threads, int loops, int tasks, int rounds, storm_round round,
                           .participants = threads + loops * tasks};
     struct participant participants[STORM_MOST];
     pthread_t running[STORM_MOST];
-    pthread_t canceller;
     int n = 0;
 
     for (int i = 0; i < storm.participants; i++) {
         participants[i] = (struct participant){&storm, i};
     }
     for (int i = 0; i < threads; i++) {
-        assert_int_equal(pthread_create(&running[n++], NULL, thread_main, &participants[i]), 0);
+        running[n++] = start_in_thread(take_part, &participants[i]);
     }
     for (int i = 0; i < loops; i++) {
-        assert_int_equal(pthread_create(&running[n++], NULL, loop_main,
-                                        &participants[threads + i * tasks]),
-                         0);
+        running[n++] = start_in_loop(loop_body, &participants[threads + i * tasks]);
     }
-    assert_int_equal(pthread_create(&canceller, NULL, cancel_main, &storm), 0);
+    pthread_t canceller = start_thread(cancel_main, &storm);
     for (int i = 0; i < n; i++) {
         pthread_join(running[i], NULL);
     }

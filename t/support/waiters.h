@@ -43,6 +43,44 @@ static inline pthread_t start_thread(void *(*fn)(void *), void *arg) {
     return thread;
 }
 
+/* Runs fn(arg) here: in this thread, or in the first task of a loop, where it is to return 0. */
+static inline void run_here(bool in_a_loop, ferry_fn fn, void *arg) {
+    if (in_a_loop)
+        CHECK_INT(ferry_run_with(fn, arg, &(ferry_run_options){.no_signals = true}), 0);
+    else
+        fn(arg);
+}
+
+struct outside {
+    bool in_a_loop;
+    ferry_fn fn;
+    void *arg;
+};
+
+static inline void *run_outside(void *arg) {
+    struct outside o = *(struct outside *)arg;
+    free(arg);
+    run_here(o.in_a_loop, o.fn, o.arg);
+    return NULL;
+}
+
+/* The same in a thread of its own. */
+static inline pthread_t start_outside(bool in_a_loop, ferry_fn fn, void *arg) {
+    struct outside *o = malloc(sizeof *o);
+    if (!o)
+        abort();
+    *o = (struct outside){in_a_loop, fn, arg};
+    return start_thread(run_outside, o);
+}
+
+static inline pthread_t start_in_thread(ferry_fn fn, void *arg) {
+    return start_outside(false, fn, arg);
+}
+
+static inline pthread_t start_in_loop(ferry_fn fn, void *arg) {
+    return start_outside(true, fn, arg);
+}
+
 #define WAITERS(object) waiters_in(&(object)->lock, &(object)->first)
 #define UNTIL_WAITERS(object, n) until_waiters(&(object)->lock, &(object)->first, (n))
 

@@ -1,4 +1,4 @@
-/* A thread or a job that waits, for others to cancel. */
+/* A thread or a job that waits, for others to cancel; one that cancels itself. */
 #ifndef FERRY_TEST_WAITING_H
 #define FERRY_TEST_WAITING_H
 
@@ -40,9 +40,16 @@ static inline int64_t wait_in_a_job(void *arg) {
     return w->rc;
 }
 
-static inline int wait_by_sleep(void *arg) {
+static inline int64_t cancels_itself_and_sleeps(void *arg) {
     (void)arg;
+    CHECK_INT(ferry_cancel(ferry_self()), FERRY_CANCEL_ASKED);
     return ferry_sleep(LONG);
+}
+
+static inline int64_t cancels_itself_and_returns(void *arg) {
+    (void)arg;
+    CHECK_INT(ferry_cancel(ferry_self()), FERRY_CANCEL_ASKED);
+    return 7;
 }
 
 /* A job that runs until its gate opens, whatever it is told. */
