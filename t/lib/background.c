@@ -379,7 +379,8 @@ static void shut_down(void **state) {
         int heard; /* level: cancellations are no errors */
     } cases[] = {{false, true, LONG, -ECANCELED, FERRY_LOG_DEBUG},
                  {true, false, LONG, 1, FERRY_LOG_DEBUG},
-                 /* Its grace is over; when the machine is slow, once more before they have ended. */
+                 /* Its grace is over; when the machine is slow, once more before they have
+                  * ended. */
                  {true, true, 300, -ECANCELED, FERRY_LOG_ERROR}};
     for (int i = 0; i < 3; i++) {
         keep_log(&log, cases[i].heard, "");

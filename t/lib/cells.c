@@ -5,33 +5,13 @@
 #include <errno.h>
 
 #include "executor.h"
+#include "keeping.h"
 #include "oom.h"
 #include "orphans.h"
 #include "parked.h"
 #include "pools.h"
 #include "support.h"
 #include "waiters.h"
-
-enum { MOST = FERRY__RECORD_BATCH };
-
-/* A test with a pool of one thread, whose body is a task on a thread that keeps them: the test's
- * allocator, and a tool that watches, would turn that off. */
-static ferry_executor *pool;
-
-static int set_up(void **state) {
-    (void)state;
-    pool = make_pool(1, NULL);
-    ferry__thread_self()->cache.most_kept = MOST;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    end_pool(pool);
-    ferry__cache_end(&ferry__thread_self()->cache);
-    ferry__cache_begin(&ferry__thread_self()->cache);
-    return 0;
-}
 
 static unsigned kept(void) {
     return ferry__thread_self()->cache.n_cells;
@@ -210,16 +190,13 @@ static void a_thread_gives_them_back(void **state) {
 int main(void) {
     oom_install();
     static const struct CMUnitTest tests[] = {
-        CASE_WITH("the next task has it", the_next_task_has_it, set_up, tear_down),
-        CASE_WITH("a task without a job gives it back", a_task_without_a_job_gives_it_back, set_up,
-                  tear_down),
-        CASE_WITH("nothing is left in it", nothing_is_left_in_it, set_up, tear_down),
-        CASE_WITH("of a task that was cancelled before it ran", cancelled_before_it_runs,
-                  set_up, tear_down),
-        CASE_WITH("not while a job has it", not_while_a_job_has_it, set_up, tear_down),
-        CASE_WITH("no more than a few", no_more_than_a_few, set_up, tear_down),
-        CASE_WITH("a thread gives them back at its end", a_thread_gives_them_back, set_up,
-                  tear_down),
+        KEEPING("the next task has it", the_next_task_has_it),
+        KEEPING("a task without a job gives it back", a_task_without_a_job_gives_it_back),
+        KEEPING("nothing is left in it", nothing_is_left_in_it),
+        KEEPING("of a task that was cancelled before it ran", cancelled_before_it_runs),
+        KEEPING("not while a job has it", not_while_a_job_has_it),
+        KEEPING("no more than a few", no_more_than_a_few),
+        KEEPING("a thread gives them back at its end", a_thread_gives_them_back),
     };
     return SUPPORT_RUN(tests);
 }

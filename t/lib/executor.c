@@ -108,8 +108,8 @@ static void the_same_thread_again(void **state) {
     end_pool(pool);
 }
 
-/* Until all idle threads sleep until they are called: one that still looks at the door, or only naps,
- * may come before the one that is. */
+/* Until all idle threads sleep until they are called: one that still looks at the door, or only
+ * naps, may come before the one that is. */
 static void until_all_sleep(ferry_executor *pool) {
     for (bool all = false; !all; sched_yield()) {
         ferry__lock(&pool->lock);

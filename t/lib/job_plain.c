@@ -9,32 +9,12 @@
 
 #include "child.h"
 #include "executor.h"
+#include "keeping.h"
 #include "oom.h"
 #include "orphans.h"
 #include "pools.h"
 #include "support.h"
 #include "waiters.h"
-
-enum { MOST = FERRY__RECORD_BATCH };
-
-/* A test with a pool of one thread, whose body is a task on a thread that keeps records: the test's
- * allocator, and a tool that watches, would turn that off. */
-static ferry_executor *pool;
-
-static int set_up(void **state) {
-    (void)state;
-    pool = make_pool(1, NULL);
-    ferry__thread_self()->cache.most_kept = MOST;
-    return 0;
-}
-
-static int tear_down(void **state) {
-    (void)state;
-    end_pool(pool);
-    ferry__cache_end(&ferry__thread_self()->cache);
-    ferry__cache_begin(&ferry__thread_self()->cache);
-    return 0;
-}
 
 static unsigned kept(void) {
     return ferry__thread_self()->cache.n_jobs;
@@ -599,8 +579,6 @@ static void forked(void **state) {
     assert_true(child_was_good(status));
     assert_int_equal(ferry_run(one_job, NULL), 0);
 }
-
-#define KEEPING(text, function) CASE_WITH(text, function, set_up, tear_down)
 
 int main(void) {
     oom_install();

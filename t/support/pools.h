@@ -14,7 +14,8 @@
 #define MUST_NOT_HAPPEN(what) support_check(false, what, __FILE__, __LINE__)
 
 /* A pool of at most `threads` threads; `options` NULL, or what else it is to be. Idle threads stay
- * for an hour, unless that says something else: on a machine that stops for a while none is gone. */
+ * for an hour, unless that says something else: on a machine that stops for a while none is
+ * gone. */
 static inline ferry_executor *make_pool(int threads, const ferry_executor_options *options) {
     ferry_executor_options all = options ? *options : (ferry_executor_options){0};
     ferry_executor *pool;

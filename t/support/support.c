@@ -79,8 +79,8 @@ static void dump_thread(const char *name) {
     }
 }
 
-/* The others, one after the other. Without opendir(), which allocates: ThreadSanitizer would end the
- * program there, in a handler. */
+/* The others, one after the other. Without opendir(), which allocates: ThreadSanitizer would end
+ * the program there, in a handler. */
 static void dump_others(void) {
     struct entry { /* of getdents64(2) */
         uint64_t number, offset;
