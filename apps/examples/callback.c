@@ -11,16 +11,19 @@
 
 static int ticks;
 static struct event *timer;
+static ferry_event ticked = FERRY_EVENT_INIT;
 
 static void tick(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     (void)arg;
     ticks++; /* the loop turns while the jobs block */
+    ferry_event_set(&ticked);
 }
 
 static int64_t slow_square(void *arg) {
     usleep(30000);
+    ferry_event_wait(&ticked); /* it would never come if this held up the loop */
     int64_t n = *(int *)arg;
     return n < 0 ? ferry_fail(-1, "%lld is negative", (long long)n) : n * n;
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 static atomic_int cleaned_up; /* by tasks and a job: on several threads */
+static ferry_event at_work = FERRY_EVENT_INIT;
 
 static int64_t download(void *arg) {
     (void)arg;
@@ -20,12 +21,13 @@ static int64_t download(void *arg) {
 }
 
 static int64_t broken_mirror(void *arg) {
-    ferry_sleep(20);
+    ferry_event_wait(&at_work); /* a job that hadn't begun would have nothing to clean up */
     return ferry_fail(-ECONNREFUSED, "mirror %s refuses", (const char *)arg);
 }
 
 static int64_t checksum(void *arg) {
     (void)arg;
+    ferry_event_set(&at_work);
     while (ferry_checkpoint() == 0) {
         /* a job, on a thread: it asks from time to time whether it should stop */
     }

@@ -77,7 +77,7 @@ static int64_t talk(void *arg) {
     for (int i = 0; i < 3 && rc == 0; i++)
         ferry_pool_release(pool, all[i]);
 
-    int64_t closed = ferry_pool_close(pool, 1000);
+    int64_t closed = ferry_pool_close(pool, FERRY_FOREVER);
     if (closed == 0)
         ferry_pool_free(pool);
     return rc < 0 ? rc : closed;

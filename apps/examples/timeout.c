@@ -18,8 +18,11 @@ static int64_t polite(void *arg) {
     return -ECANCELED;
 }
 
+static ferry_event begun = FERRY_EVENT_INIT;
+
 static int64_t deaf(void *arg) {
     (void)arg;
+    ferry_event_set(&begun);
     usleep(300000); /* a vendor's call that knows no time-out */
     return 7;
 }
@@ -29,7 +32,9 @@ static int64_t patience(void *arg) {
     int64_t rc = ferry_await_for(ferry_submit(NULL, polite, NULL), 20);
     printf("a polite call: %s\n", ferry_strerror(rc));
 
-    rc = ferry_await_for(ferry_submit(NULL, deaf, NULL), 20);
+    ferry_future *call = ferry_submit(NULL, deaf, NULL);
+    ferry_event_wait(&begun); /* one that hadn't begun would never run */
+    rc = ferry_await_for(call, 20);
     printf("a deaf call, waited for all the same: %lld\n", (long long)rc);
 
     ferry_job_options give_up = {.name = "deaf", .policy = FERRY_JOB_ABANDON};
