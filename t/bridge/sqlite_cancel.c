@@ -161,9 +161,9 @@ static int64_t bound_one_statement(ferry_sqlite_tx *tx, void *arg) {
               1);
 
     ferry_scope again = FERRY_SCOPE_INIT;
-    CHECK_INT(ferry_scope_open(&again, 10), 0);
     ferry_sqlite_rows *rows = NULL;
     CHECK_INT(ferry_sqlite_tx_query(tx, FOR_EVER, FERRY_SQLITE_NO_VALUES, &rows), 0);
+    CHECK_INT(ferry_scope_open(&again, 10), 0);
     rc = ferry_sqlite_rows_next(rows);
     bounded->second = ferry_scope_close(&again, rc);
     ferry_sqlite_rows_close(rows);
@@ -171,9 +171,9 @@ static int64_t bound_one_statement(ferry_sqlite_tx *tx, void *arg) {
 }
 
 static int64_t insert_for_ever(ferry_sqlite_tx *tx, void *arg) {
-    (void)arg;
     CHECK_INT(ferry_sqlite_tx_exec(tx, "INSERT INTO t VALUES (4)", FERRY_SQLITE_NO_VALUES, NULL),
               1);
+    gate_wait(arg);
     return ferry_sqlite_tx_exec(tx, "INSERT INTO t " FOR_EVER, FERRY_SQLITE_NO_VALUES, NULL);
 }
 
@@ -187,7 +187,7 @@ static int64_t insert_and_wait(ferry_sqlite_tx *tx, void *arg) {
 
 static int64_t cancels_functions(void *arg) {
     struct bounded bounded = {0, 0};
-    gate before_end = GATE_INIT;
+    gate inserted = GATE_INIT, before_end = GATE_INIT;
     (void)arg;
     ferry_sqlite *db = open_with("a.db", (ferry_sqlite_options){.readers = 1});
     script(db, "CREATE TABLE t(x)");
@@ -200,8 +200,10 @@ static int64_t cancels_functions(void *arg) {
     CHECK_INT(bounded.first, -ETIMEDOUT);
     CHECK_INT(bounded.second, -ETIMEDOUT);
     CHECK_INT(number(db, "SELECT sum(x) FROM t"), 4);
-    CHECK_INT(ferry_await_for(ferry_sqlite_transaction(db, w, insert_for_ever, NULL, NULL), 10),
-              -ETIMEDOUT);
+    ferry_future *endless = ferry_sqlite_transaction(db, w, insert_for_ever, &inserted, NULL);
+    gate_wait_arrivals(&inserted, 1);
+    gate_open(&inserted);
+    CHECK_INT(ferry_await_for(endless, 10), -ETIMEDOUT);
     CHECK_INT(number(db, "SELECT sum(x) FROM t"), 4);
 
     ferry_future *committing = ferry_sqlite_transaction(db, w, insert_and_wait, &before_end, NULL);
