@@ -8,6 +8,7 @@
 
 #include "oom.h"
 #include "support.h"
+#include "waiters.h"
 
 #define ITEM(n) ((void *)(intptr_t)(n))
 #define NUMBER(item) ((intptr_t)(item))
@@ -89,6 +90,7 @@ static inline int64_t sweep_one(void *arg) {
  * argument. */
 static inline void sweep_memory(ferry_fn use) {
     struct memory_sweep one = {.use = use}, other = {.use = use, .variant = &one};
+    spare_records();
     long blocks = oom_blocks();
     assert_int_equal(ferry_run(sweep_one, &one), 0);
     assert_int_equal(ferry_run(sweep_one, &other), 0);

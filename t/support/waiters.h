@@ -81,6 +81,27 @@ static inline pthread_t start_in_loop(ferry_fn fn, void *arg) {
     return start_outside(true, fn, arg);
 }
 
+static inline void *enroll_and_stand(void *arg) {
+    CHECK(ferry__thread_self() != NULL);
+    gate_wait(arg);
+    return NULL;
+}
+
+/* Records for more threads than a pool makes: they stay for those that come later. Else a count of
+ * what is allocated would hang on how many of them happen to be there at once. */
+static inline void spare_records(void) {
+    enum { THREADS = 64 };
+    gate g = GATE_INIT;
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++)
+        threads[i] = start_thread(enroll_and_stand, &g);
+    gate_wait_arrivals(&g, THREADS);
+    gate_open(&g);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    gate_destroy(&g);
+}
+
 #define WAITERS(object) waiters_in(&(object)->lock, &(object)->first)
 #define UNTIL_WAITERS(object, n) until_waiters(&(object)->lock, &(object)->first, (n))
 
