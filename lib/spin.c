@@ -9,7 +9,8 @@
  *
  * There is a pause between two looks: who looks all the time takes the cache line away from who
  * is to write there. Where much comes at a time the pause is longer, so that the processors meet
- * less often; where it is one piece, short. */
+ * less often. Where little comes it is short: those who sent that may be waiting for it. In between
+ * it grows with the square of the pieces. */
 #include "config.h"
 
 #include <sched.h>
@@ -23,7 +24,7 @@
 #define PROBE 64
 #define LEAST_PAUSE 300
 #define MOST_PAUSE 4000
-#define NS_A_PIECE 64
+#define MANY 128 /* pieces, from which on it is the longest */
 
 void ferry__spin_init(struct ferry__spin *spin) {
     long processors;
@@ -68,6 +69,6 @@ void ferry__spin_end(struct ferry__spin *spin, bool found) {
 }
 
 void ferry__spin_amount(struct ferry__spin *spin, size_t n) {
-    int64_t pause = n < MOST_PAUSE / NS_A_PIECE ? (int64_t)n * NS_A_PIECE : MOST_PAUSE;
+    int64_t pause = n < MANY ? (int64_t)(n * n) * MOST_PAUSE / (MANY * MANY) : MOST_PAUSE;
     spin->pause = pause < LEAST_PAUSE ? LEAST_PAUSE : pause;
 }
