@@ -188,7 +188,7 @@ static void the_grace_and_the_end_race(void **state) {
     atomic_init(&frees, 0);
     keep_log(&log, FERRY_LOG_WARNING, "");
     int rounds = support_slow() ? 30 : 200;
-    for (int i = 0; i < rounds; i++) {
+    for (int i = 0; i < rounds && support_in_time(); i++) {
         ferry_future *job = ferry_submit_with(pool, end_soon, &frees,
                                               &(ferry_job_options){.policy = FERRY_JOB_ABANDON,
                                                                    .grace_ms = i % 2,

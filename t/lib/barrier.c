@@ -142,7 +142,7 @@ static int64_t meet_and_leave(void *arg) {
 
 static void freed_by_the_leader(void **state) {
     (void)state;
-    for (int i = 0; i < (support_slow() ? 100 : 1000); i++) {
+    for (int i = 0; i < (support_slow() ? 100 : 1000) && support_in_time(); i++) {
         struct heaped *h = calloc(1, sizeof *h);
         assert_non_null(h);
         assert_int_equal(ferry_barrier_init(&h->barrier, 3), 0);

@@ -150,7 +150,7 @@ static void *set_it(void *arg) {
 
 static void freed_by_who_waited(void **state) {
     (void)state;
-    for (int i = 0; i < (support_slow() ? 200 : 2000); i++) {
+    for (int i = 0; i < (support_slow() ? 200 : 2000) && support_in_time(); i++) {
         ferry_event *event = calloc(1, sizeof *event);
         assert_non_null(event);
         pthread_t thread = start_thread(set_it, event);

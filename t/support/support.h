@@ -72,6 +72,10 @@ void support_skip(const char *reason);
  * times as long: a test may then do fewer rounds, never other ones. */
 bool support_slow(void);
 
+/* True for the first 15 s of a test: for loops that do the same again and again, of which there are
+ * fewer rounds, then, where many want the processor. */
+bool support_in_time(void);
+
 /* A gate: threads that come to it stop until it opens, and a test can wait until they are there.
  * It blocks the calling thread, so it is for jobs and threads; in a task it stops its whole loop.
  * A pool with all its threads at a gate: saturate.h. */
