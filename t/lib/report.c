@@ -64,6 +64,7 @@ static void each_state_has_its_words(void **state) {
     ferry_loop *loop = ferry_loop_attach(base);
     assert_non_null(loop);
     ferry_future *tasks[3];
+    int64_t begun = ferry__now();
 
     report(loop);
     assert_int_equal(n_lines, 1);
@@ -79,8 +80,12 @@ static void each_state_has_its_words(void **state) {
     while (!ferry_done(tasks[1]))
         event_base_loop(base, EVLOOP_NONBLOCK);
     assert_int_equal(n_lines, 3);
-    check_line(1, "oldest", "has waited for event for 0.");
+    check_line(1, "oldest", "has waited for event for ");
     check_line(2, "talker", "is running");
+    const char *waited = strstr(lines[1], "for event for ");
+    double for_s = -1, most = (double)(ferry__now() - begun) / 1e9;
+    assert_int_equal(waited ? sscanf(waited, "for event for %lf s", &for_s) : 0, 1);
+    assert_true(for_s >= 0 && for_s <= most + 0.1);
 
     tasks[2] = start(loop, set_event, "setter");
     while (!ferry_done(tasks[2]))
