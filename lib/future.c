@@ -715,10 +715,10 @@ int ferry_cancel(ferry_future *f) {
 void ferry_detach(ferry_future *f) {
     if (!f)
         return;
-    /* Of a task's two references one is the caller's and one that of the running side, which
-     * gives it back on this thread: nobody else can have to do with them. */
+    /* A task that isn't done has the running side's reference, which is given back on this
+     * thread; of two the other one is the caller's: nobody else can have to do with them. */
     if (f->kind == FERRY__IS_TASK && ferry__loop_here(((struct ferry__task *)f)->ctx.loop) &&
-        atomic_load_explicit(&f->refs, memory_order_acquire) == 2)
+        !ferry__future_done(f) && atomic_load_explicit(&f->refs, memory_order_acquire) == 2)
         atomic_store_explicit(&f->refs, 1, memory_order_relaxed);
     else
         ferry__future_unref(f);
