@@ -224,8 +224,8 @@ static inline void ferry__cell_unref_here(struct ferry__cell *cell, const ferry_
     else
         ferry__cell_unref_slow(cell, loop);
 }
-/* On a loop's thread: a task that is being made there has one that was kept; one that has ended
- * leaves its own, to be kept if nobody else has it. */
+/* On a loop's thread: a task that is being made there has one that was kept. One whose record goes
+ * leaves its own, to be kept there if nobody else has it; elsewhere `cache` is NULL. */
 void ferry__cell_adopt(struct ferry__ctx *ctx, struct ferry__cache *cache);
 void ferry__cell_leave(struct ferry__cell *cell, struct ferry__cache *cache);
 /* It, or one around it. Any thread. */

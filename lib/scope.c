@@ -123,7 +123,8 @@ void ferry__cell_adopt(struct ferry__ctx *ctx, struct ferry__cache *cache) {
 }
 
 void ferry__cell_leave(struct ferry__cell *cell, struct ferry__cache *cache) {
-    if (cache->n_cells < cache->most_kept &&
+    no_more_spare(cell); /* of a task that never ran */
+    if (cache && cache->n_cells < cache->most_kept &&
         atomic_load_explicit(&cell->refs, memory_order_acquire) == 1 && !cell->outer)
         cache->cells[cache->n_cells++] = cell;
     else

@@ -257,7 +257,8 @@ static inline bool is_between_two(const struct ferry__task *task) {
 /* The same, when nobody has the handle any more. */
 static inline bool is_forgotten(const struct ferry__task *task) {
     const ferry_future *f = &task->future;
-    return atomic_load_explicit(&f->refs, memory_order_acquire) == 1 && !f->member;
+    return atomic_load_explicit(&f->refs, memory_order_acquire) == 1 && !task->awaiter &&
+           !f->first && !f->member;
 }
 
 static inline void complete(struct ferry__task *task, int64_t result,
@@ -426,10 +427,8 @@ void ferry__task_destroy(struct ferry__task *task) {
     bool here = ferry__loop_is_on(loop, thread);
     if (task->stack) /* it was reserved, and the task never started */
         ferry__stack_put(&loop->stacks, task->stack);
-    if (task->ctx.root.cell && here)
-        ferry__cell_leave(task->ctx.root.cell, &thread->cache);
-    else
-        ferry__cell_unref(task->ctx.root.cell);
+    if (task->ctx.root.cell)
+        ferry__cell_leave(task->ctx.root.cell, here ? &thread->cache : NULL);
     ferry__values_unref(task->ctx.values); /* NULL once it has run */
     ferry__detail_unref(task->ctx.detail); /* of what was called after its end: arg_free, the log hook */
     ferry__record_put_on(thread, task, sizeof *task);

@@ -130,6 +130,33 @@ TASK_TEST(cancelled_before_it_runs) {
     return 0;
 }
 
+static void *detaches(void *f) {
+    ferry_detach(f);
+    return NULL;
+}
+
+/* For want of a stack. Its handle is given up here, or on another thread. */
+TASK_TEST(of_one_that_never_ran) {
+    static const ferry_task_options giant = {.stack_size = SIZE_MAX / 2};
+    long blocks = 0;
+    leave_one();
+    for (int i = 0; i < 6; i++) {
+        ferry_future *task = ferry_spawn_with(submits, as_arg(1), &giant);
+        CHECK(cell_of(task) != NULL);
+        CHECK_INT(ferry_await(ferry_ref(task)), -EINVAL);
+        if (i % 2)
+            pthread_join(start_thread(detaches, task), NULL);
+        else
+            ferry_detach(task);
+        CHECK_INT(kept(), i % 2 ? 0 : 1);
+        leave_one();
+        if (i == 1)
+            blocks = oom_blocks();
+    }
+    CHECK_INT(oom_blocks(), blocks);
+    return 0;
+}
+
 struct left {
     struct job j;
     ferry_future *job;
@@ -194,6 +221,7 @@ int main(void) {
         KEEPING("a task without a job gives it back", a_task_without_a_job_gives_it_back),
         KEEPING("nothing is left in it", nothing_is_left_in_it),
         KEEPING("of a task that was cancelled before it ran", cancelled_before_it_runs),
+        KEEPING("of a task that never ran", of_one_that_never_ran),
         KEEPING("not while a job has it", not_while_a_job_has_it),
         KEEPING("no more than a few", no_more_than_a_few),
         KEEPING("a thread gives them back at its end", a_thread_gives_them_back),
