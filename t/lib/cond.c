@@ -486,14 +486,17 @@ static void timed_out(void **state) {
  * group of its own: the members of that are told when it comes, not when the mutex is free. */
 struct patient {
     struct scene *scene;
+    ferry_event begun; /* the member has */
     _Atomic bool member_told;
     _Atomic bool over;    /* its wait */
     ferry_executor *pool; /* NULL: the member is a task */
+    int64_t ms;           /* of its wait; the group has twice as long */
     int64_t rc;
 };
 
 static int64_t sleep_until_told(void *arg) {
     struct patient *p = arg;
+    ferry_event_set(&p->begun);
     CHECK_INT(ferry_sleep(FERRY_FOREVER), -ECANCELED);
     atomic_store(&p->member_told, true);
     return 0;
@@ -503,12 +506,14 @@ static int64_t wait_with_a_group(void *arg) {
     struct patient *p = arg;
     ferry_group group = FERRY_GROUP_INIT;
     CHECK_INT(ferry_lock(&p->scene->mutex), 0);
-    CHECK_INT(ferry_group_open_for(&group, 40), 0);
+    CHECK_INT(ferry_group_open_for(&group, 2 * p->ms), 0);
     if (p->pool)
         CHECK_INT(ferry_group_submit(&group, p->pool, sleep_until_told, p), 0);
     else
         CHECK_INT(ferry_group_spawn(&group, sleep_until_told, p), 0);
-    p->rc = ferry_cond_wait_for(&p->scene->cond, 20);
+    /* A job that is told before never runs, and tells nobody: then this is cancelled as well. */
+    ferry_event_wait(&p->begun);
+    p->rc = ferry_cond_wait_for(&p->scene->cond, p->ms);
     atomic_store(&p->over, true);
     int rc = ferry_yield();
     while (rc == 0) /* the wait was over before the group's time, which shows nothing */
@@ -528,7 +533,7 @@ static const void *first_in_line(unsigned *lock, void *const *first) {
 
 /* Signals, and holds the mutex until the member was told. Returns whether the signal came in time:
  * then it has sent the waiter from one line to the other. On a slow machine it may not, which shows
- * nothing, and another one is to try. */
+ * nothing, and another one is to try, with more time. */
 static bool signal_and_hold(struct patient *p) {
     ferry_cond *cond = &p->scene->cond;
     ferry_mutex *mutex = &p->scene->mutex;
@@ -547,14 +552,16 @@ static bool signal_and_hold(struct patient *p) {
 TASK_TEST(patient_task) {
     struct scene scene;
     struct patient p;
+    int64_t ms = 20;
     ferry_future *f;
     bool in_time;
     do {
         set_up(&scene);
-        p = (struct patient){.scene = &scene, .rc = 1};
+        p = (struct patient){.scene = &scene, .ms = ms, .rc = 1};
         f = ferry_spawn(wait_with_a_group, &p);
         in_time = signal_and_hold(&p);
         CHECK_INT(ferry_await(f), 0);
+        ms *= 2;
     } while (!in_time);
     CHECK_INT(p.rc, 0);
     return 0;
@@ -564,15 +571,17 @@ static void patient_thread(void **state) {
     (void)state;
     struct scene scene;
     struct patient p;
+    int64_t ms = 20;
     bool in_time;
     ferry_executor *pool;
     assert_int_equal(ferry_executor_new(&pool, &(ferry_executor_options){.threads_max = 1}), 0);
     do {
         set_up(&scene);
-        p = (struct patient){.scene = &scene, .pool = pool, .rc = 1};
+        p = (struct patient){.scene = &scene, .pool = pool, .ms = ms, .rc = 1};
         pthread_t thread = start_in_thread(wait_with_a_group, &p);
         in_time = signal_and_hold(&p);
         pthread_join(thread, NULL);
+        ms *= 2;
     } while (!in_time);
     assert_int_equal(p.rc, 0);
     ferry_executor_free(pool);
