@@ -23,29 +23,32 @@
 
 enum kind { MEMORY, SYSTEM };
 
+/* All atomic: a pool's thread may call something, and be late, when a round begins. */
 static atomic_bool armed;
-static enum kind failing;
+static _Atomic(enum kind) failing;
 static atomic_long left; /* calls until the one that fails */
 static atomic_bool struck;
-static ferry_future *to_cancel; /* by the n-th call, instead of failing; changed while not armed */
+static ferry_future *_Atomic to_cancel; /* by the n-th call, instead of failing; changed while not armed */
 
-static void (*always)(void); /* called at each call; changed while not armed */
+static void (*_Atomic always)(void); /* called at each call; changed while not armed */
 
 static bool strike(enum kind kind) {
-    if (!atomic_load(&armed) || kind != failing)
+    if (!atomic_load(&armed) || kind != atomic_load(&failing))
         return false;
-    if (always)
-        always();
+    void (*each)(void) = atomic_load(&always);
+    if (each)
+        each();
     if (atomic_fetch_sub(&left, 1) != 1)
         return false;
     atomic_store(&struck, true);
-    if (to_cancel)
-        CHECK_INT(ferry_cancel(to_cancel), FERRY_CANCEL_ASKED);
-    return !to_cancel;
+    ferry_future *cancelled = atomic_load(&to_cancel);
+    if (cancelled)
+        CHECK_INT(ferry_cancel(cancelled), FERRY_CANCEL_ASKED);
+    return !cancelled;
 }
 
 static void begin(enum kind kind, long n) {
-    failing = kind;
+    atomic_store(&failing, kind);
     atomic_store(&left, n);
     atomic_store(&struck, false);
     atomic_store(&armed, true);
@@ -277,7 +280,7 @@ static void a_replacement_fails_without_a_trace(void **state) {
     }
     printf("# replace: %ld calls\n", n - 1);
     assert_true(n > 8);
-    always = NULL;
+    always = 0;
 }
 
 static long calls_of_a_replacement(bool no_sync) {
