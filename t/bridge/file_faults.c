@@ -280,7 +280,7 @@ static void a_replacement_fails_without_a_trace(void **state) {
     }
     printf("# replace: %ld calls\n", n - 1);
     assert_true(n > 8);
-    always = 0;
+    atomic_store(&always, (void (*)(void))0);
 }
 
 static long calls_of_a_replacement(bool no_sync) {
