@@ -31,8 +31,13 @@ void *ferry__malloc(size_t size) {
     return current.malloc(size ? size : 1);
 }
 
-void *ferry__malloc_aligned(size_t alignment, size_t size) {
-    return ferry__alloc_replaced() ? ferry__malloc(size) : aligned_alloc(alignment, size);
+static size_t whole_lines(size_t size) {
+    return (size + FERRY__LINE_SIZE - 1) / FERRY__LINE_SIZE * FERRY__LINE_SIZE;
+}
+
+void *ferry__malloc_lines(size_t size) {
+    return ferry__alloc_replaced() ? ferry__malloc(size)
+                                   : aligned_alloc(FERRY__LINE_SIZE, whole_lines(size));
 }
 
 void *ferry__calloc(size_t count, size_t size) {
@@ -45,8 +50,7 @@ void *ferry__calloc(size_t count, size_t size) {
 }
 
 void *ferry__calloc_lines(size_t size) {
-    size = (size + FERRY__LINE_SIZE - 1) / FERRY__LINE_SIZE * FERRY__LINE_SIZE;
-    void *block = ferry__malloc_aligned(FERRY__LINE_SIZE, size);
+    void *block = ferry__malloc_lines(size);
     if (block)
         memset(block, 0, size);
     return block;

@@ -9,10 +9,10 @@
 #define FERRY__LINE_SIZE 64 /* bytes that processors pass to each other at once: of a cache line */
 
 void *ferry__malloc(size_t size);
-/* As well aligned as the allocator knows how; `size` is a multiple of `alignment`. */
-void *ferry__malloc_aligned(size_t alignment, size_t size);
 void *ferry__calloc(size_t count, size_t size);
-void *ferry__calloc_lines(size_t size); /* begins with a cache line, if the allocator knows how */
+/* Cache lines of their own, unless the program has an allocator, which may not know how. */
+void *ferry__malloc_lines(size_t size);
+void *ferry__calloc_lines(size_t size);
 void *ferry__realloc(void *block, size_t size);
 void ferry__free(void *block);
 /* memset(at, 0, size) of a few words, so many that the compiler knows it: a store for each 16

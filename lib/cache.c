@@ -85,10 +85,7 @@ static void depot_give(size_t place, struct ferry__record *batch) {
 
 /* Who asks for whole cache lines means that: it is passed between processors. */
 static void *fresh(size_t size, size_t room) {
-    if (size % FERRY__LINE_SIZE != 0)
-        return ferry__malloc(room);
-    return ferry__malloc_aligned(FERRY__LINE_SIZE, (room + FERRY__LINE_SIZE - 1) /
-                                                       FERRY__LINE_SIZE * FERRY__LINE_SIZE);
+    return size % FERRY__LINE_SIZE != 0 ? ferry__malloc(room) : ferry__malloc_lines(room);
 }
 
 static FERRY__NOINLINE void *get_slowly(struct ferry__cache *cache, size_t size) {

@@ -179,7 +179,7 @@ ferry_executor *ferry_executor_default(void) {
  * tool that looks for leaks at exit finds none. */
 __attribute__((destructor)) static void end_of_process(void) {
     ferry_executor *executor = atomic_exchange(&process_executor, NULL);
-    if (executor && atomic_load(&executor->generation) == atomic_load(&ferry__generation))
+    if (executor && !ferry__forked(atomic_load(&executor->generation)))
         ferry__executor_dismiss(executor);
 }
 

@@ -482,7 +482,7 @@ static inline bool is_at_home(const ferry_future *f, uint8_t state, const struct
 
 static FERRY__NOINLINE int observe_anywhere(ferry_future *f, struct ferry__ctx *ctx,
                                             int64_t deadline, unsigned flags) {
-    if (f->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
+    if (ferry__forked(f->generation))
         return (int)ferry__error_say(ctx, FERRY_EFORKED, &say_forked);
     int rc = ferry__can_park(ctx);
     if (rc < 0)
@@ -554,7 +554,7 @@ static int64_t await_without_record(ferry_future *f, int64_t ms) {
     int64_t deadline = ferry__deadline(ms);
     bool cancelled = false;
     while (!ferry__future_done(f)) {
-        if (f->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
+        if (ferry__forked(f->generation))
             return FERRY_EFORKED;
         if (!cancelled && deadline <= ferry__now()) {
             ferry_cancel(f);
@@ -694,7 +694,7 @@ const char *ferry_future_name(const ferry_future *f) {
 
 int ferry_cancel(ferry_future *f) {
     if (!f || ferry__future_done(f) ||
-        f->generation != atomic_load_explicit(&ferry__generation, memory_order_relaxed))
+        ferry__forked(f->generation))
         return FERRY_CANCEL_LATE;
     switch ((enum ferry__kind)f->kind) {
     case FERRY__IS_TASK:

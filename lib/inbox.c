@@ -19,13 +19,13 @@
  * Before it says so the loop may linger for a moment, as long as that pays (spin.c): it is awake
  * meanwhile. With one processor it gives way instead, to the threads of the jobs that it waits for.
  *
- * What is taken out at once may be many items, each in a cache line of another processor. The newest
- * few stand in the line of `head`, which both sides have to get anyway (recent), and each item says
- * which one came a few before it (ahead): so several of them come at a time. They may be gone by
- * then: the addresses are fetched from, never read.
+ * What is taken out at once may be many items, each in a cache line of another processor. The
+ * newest few stand in the line of `head`, which both sides have to get anyway (recent), and each
+ * item says which one came a few before it (ahead): so several of them come at a time. They may be
+ * gone by then: the addresses are fetched from, never read.
  *
- * Owners: head, awake, waking and recent are atomic; `first`, `spin`, `in_vain`, `left_out` and
- * `rests_until` belong to the loop's thread; the bell is fixed. */
+ * Owners: head, puts, recent, awake and waking are atomic; `first`, `spin`, `puts_seen`, `in_vain`,
+ * `left_out` and `rests_until` belong to the loop's thread; the bell is fixed. */
 #include "config.h"
 
 #include <sched.h>
@@ -85,7 +85,8 @@ static struct ferry__item *turned_round(struct ferry__item *newest) {
     struct ferry__item *oldest = NULL;
     while (newest) {
         struct ferry__item *older = newest->next;
-        ferry__prefetch_to_write(newest->ahead); /* each comes from another processor: not one after the other */
+        /* Each comes from another processor: not one after the other. */
+        ferry__prefetch_to_write(newest->ahead);
         newest->next = oldest;
         oldest = newest;
         newest = older;

@@ -197,21 +197,9 @@ TASK_TEST(no_more_than_a_few) {
     return many(NULL);
 }
 
-static void *runs_a_loop(void *unused) {
-    (void)unused;
-    ferry__thread_self()->cache.most_kept = MOST;
-    CHECK_INT(ferry_run(many, NULL), 0);
-    return NULL;
-}
-
 static void a_thread_gives_them_back(void **state) {
     (void)state;
-    pthread_join(start_thread(runs_a_loop, NULL), NULL);
-    long blocks = oom_blocks();
-    for (int i = 0; i < 3; i++) {
-        pthread_join(start_thread(runs_a_loop, NULL), NULL);
-        assert_int_equal(oom_blocks(), blocks);
-    }
+    gives_back_at_its_end(many);
 }
 
 int main(void) {

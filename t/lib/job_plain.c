@@ -468,22 +468,10 @@ static int64_t many_jobs(void *unused) {
     return 0;
 }
 
-static void *runs_a_loop(void *unused) {
-    (void)unused;
-    ferry__thread_self()->cache.most_kept = MOST;
-    CHECK_INT(ferry_run(many_jobs, NULL), 0);
-    return NULL;
-}
-
 /* A thread gives all of them back at its end. */
 static void no_more_than_a_few(void **state) {
     (void)state;
-    pthread_join(start_thread(runs_a_loop, NULL), NULL);
-    long blocks = oom_blocks();
-    for (int i = 0; i < 3; i++) {
-        pthread_join(start_thread(runs_a_loop, NULL), NULL);
-        assert_int_equal(oom_blocks(), blocks);
-    }
+    gives_back_at_its_end(many_jobs);
 }
 
 struct relay {

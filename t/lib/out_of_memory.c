@@ -594,25 +594,10 @@ static void a_thread_without_a_record(void **state) {
 
 /* ---- Main ------------------------------------------------------------------------------------ */
 
-static void *takes_a_record(void *arg) {
-    CHECK(ferry__thread_self() != NULL);
-    gate_wait(arg);
-    return NULL;
-}
-
-/* Records of threads are kept for the next ones: more than the scenarios need at a time. */
+/* More than the scenarios need at a time. */
 static int make_records(void **state) {
-    enum { ENOUGH = 8 };
-    pthread_t threads[ENOUGH];
-    gate g = GATE_INIT;
     (void)state;
-    for (int i = 0; i < ENOUGH; i++)
-        threads[i] = start_thread(takes_a_record, &g);
-    gate_wait_arrivals(&g, ENOUGH);
-    gate_open(&g);
-    for (int i = 0; i < ENOUGH; i++)
-        pthread_join(threads[i], NULL);
-    gate_destroy(&g);
+    spare_records();
     return 0;
 }
 
