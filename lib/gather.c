@@ -110,7 +110,7 @@ int64_t ferry_gather(ferry_future **futures, size_t n, int64_t *results, unsigne
     for (size_t i = 0; i < n; i++)
         if (!futures[i])
             stopped = -ENOMEM;
-    if (stopped == 0 && watch.n_ended < watch.n)
+    if (stopped == 0 && !ferry__watch_holds(&watch, FERRY__UNTIL_ALL))
         stopped = ferry__enter(ctx);
     if (stopped == 0)
         stopped = ferry__watch_wait(&watch, ctx, collect ? FERRY__UNTIL_ALL : FERRY__UNTIL_FAILURE,

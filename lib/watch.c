@@ -154,7 +154,7 @@ void ferry__watch_end(struct ferry__watch *watch) {
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
-static bool holds_now(struct ferry__watch *watch, enum ferry__watch_until until) {
+bool ferry__watch_holds(struct ferry__watch *watch, enum ferry__watch_until until) {
     ferry__lock(&watch->lock);
     bool yes = holds(watch, until);
     ferry__unlock(&watch->lock);
@@ -175,7 +175,7 @@ static bool help(struct ferry__watch *watch, struct ferry__ctx *ctx, int64_t dea
 
 int ferry__watch_wait(struct ferry__watch *watch, struct ferry__ctx *ctx,
                       enum ferry__watch_until until, int64_t deadline, unsigned flags) {
-    if (holds_now(watch, until))
+    if (ferry__watch_holds(watch, until))
         return 0;
     if (ferry__forked(watch->generation))
         return (int)ferry__error_say(ctx, FERRY_EFORKED, &say_forked);
@@ -189,7 +189,7 @@ int ferry__watch_wait(struct ferry__watch *watch, struct ferry__ctx *ctx,
      * failure of another one couldn't end a job that this thread runs itself. */
     bool helps = job && (flags & FERRY__OWNED) && until == FERRY__UNTIL_ALL;
     while (helps && help(watch, ctx, deadline))
-        if (holds_now(watch, until))
+        if (ferry__watch_holds(watch, until))
             return 0;
     FERRY__POINT(watch_wait);
     struct ferry__waiter waiter;

@@ -51,6 +51,9 @@ int ferry__watch_begin(struct ferry__watch *watch, ferry_future **futures, size_
 /* Stops looking, and gives the references back. Any context. */
 void ferry__watch_end(struct ferry__watch *watch);
 
+/* Does the condition hold already? Handles may end meanwhile. */
+bool ferry__watch_holds(struct ferry__watch *watch, enum ferry__watch_until until);
+
 /* Waits until the condition holds: 0 (at once when it does already), -ECANCELED, -ETIMEDOUT,
  * -EDEADLK, FERRY_EFORKED. `deadline` is absolute; flags as for ferry__park(). One caller at a
  * time. */

@@ -389,6 +389,46 @@ static void a_hundred_at_once(void **state) {
     ferry_executor_free(pool);
 }
 
+enum { MANY = 16 };
+
+struct many {
+    ferry_promise *p[MANY];
+    ferry_future *f[MANY];
+};
+
+/* The first one ends while the caller still turns to the others, these once it has turned to the
+ * last. */
+static void *end_meanwhile(void *arg) {
+    struct many *many = arg;
+    while (links_on(many->f[0]) == 0)
+        sched_yield();
+    CHECK_INT(ferry_promise_set(many->p[0], 0), 0);
+    while (links_on(many->f[MANY - 1]) == 0)
+        sched_yield();
+    for (int i = 1; i < MANY; i++)
+        CHECK_INT(ferry_promise_set(many->p[i], i), 0);
+    return NULL;
+}
+
+static void ends_while_it_begins(void **state) {
+    (void)state;
+    for (int round = 0; round < 100 && support_in_time(); round++) {
+        struct many many;
+        int64_t results[MANY];
+        for (int i = 0; i < MANY; i++) {
+            many.p[i] = ferry_promise_new(&many.f[i], NULL);
+            assert_non_null(many.p[i]);
+        }
+        pthread_t thread = start_thread(end_meanwhile, &many);
+        CHECK_INT(ferry_gather(many.f, MANY, results, 0), 0);
+        pthread_join(thread, NULL);
+        for (int i = 0; i < MANY; i++) {
+            CHECK_INT(results[i], i);
+            ferry_promise_drop(many.p[i]);
+        }
+    }
+}
+
 /* ---- Jobs that wait in their own full pool --------------------------------------------------- */
 
 struct own_pool {
@@ -679,6 +719,7 @@ int main(void) {
         CASE("AGG-15 the same in a thread", all_kinds_in_a_thread),
         CASE("AGG-15 a hundred handles that end at once", a_hundred_at_once),
         CASE("AGG-15 all end just before the wait begins", all_end_just_before_the_wait),
+        CASE("AGG-15 handles end while the gather begins", ends_while_it_begins),
         CASE("a job gathers in its own full pool", a_job_gathers_in_its_own_full_pool),
         CASE("a failure ends what is queued behind a job that gathers",
              a_failure_ends_what_is_queued_behind),
