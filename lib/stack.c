@@ -18,7 +18,8 @@
  * How many may be warm is learned, between two bounds. A stack that is wanted soon after it has
  * given its memory back should have kept it: there may be one more. Those that lay there all the
  * time while many others came and went aren't needed: half of them go. So where as many tasks come
- * and go all the time there are no system calls, and what a peak has left goes back.
+ * and go all the time there are no system calls, and what a peak has left goes back. The upper
+ * bound is one of memory, and stacks are seldom used up: what they keep is looked at now and then.
  *
  * Larger stacks have a mapping and a slab record each; a few finished ones are kept.
  *
@@ -68,9 +69,9 @@ _Static_assert(FERRY__STACK_MIN << FERRY__STACK_USUAL == FERRY__STACK_DEFAULT,
 #define SLAB_STACKS_MIN 16u
 #define SLAB_STACKS_MAX 1024u
 #define WARM_BYTES ((size_t)16 * 1024 * 1024) /* of a class, if all of each stack was used */
-#define WARM_BYTES_MOST ((size_t)128 * 1024 * 1024) /* the same where so many come and go */
 #define COOL_BATCH 64u
-#define LESSON 16384u /* finished stacks from one look at what wasn't needed to the next */
+#define LESSON 16384u /* at least so many finish from one look at what wasn't needed to the next */
+#define LOOKS 8u      /* stacks of each end of the line that such a look takes for all */
 #define SPARE_BYTES ((size_t)64 * 1024) /* what a finished large stack keeps */
 /* Neighbours end at different offsets in their page, or the first frames of all tasks would compete
  * for the same few lines of the processor's cache (a third slower from 1,000 tasks on). */
@@ -233,8 +234,28 @@ static size_t class_size(unsigned which) {
     return round_up(FERRY__STACK_MIN << which, page());
 }
 
-static unsigned warm_bound(size_t size, size_t bytes, unsigned stacks) {
-    return bytes / size < stacks ? (unsigned)(bytes / size) : stacks;
+/* How many may stay warm whatever comes. */
+static unsigned always_warm(size_t size) {
+    return WARM_BYTES / size < FERRY__STACK_WARM ? (unsigned)(WARM_BYTES / size) : FERRY__STACK_WARM;
+}
+
+/* What a finished stack keeps, averaged over the last few that were looked at. */
+static void class_look(struct ferry__stack_class *pool, const struct ferry__stack *stack) {
+#ifdef __linux__
+    unsigned char there[LARGEST_CLASS / 4096]; /* no page is smaller */
+    size_t kept = page(); /* the record's */
+    if (mincore(stack->lo, stack->slab->size, there) != 0)
+        return;
+    for (size_t i = 0; i + 1 < stack->slab->size / page(); i++)
+        kept += (there[i] & 1) * page();
+    pool->kept += kept / 8 - pool->kept / 8;
+#else
+    (void)pool, (void)stack;
+#endif
+}
+
+static unsigned most_warm(const struct ferry__stack_class *pool) {
+    return (unsigned)(FERRY__STACK_WARM_BYTES / pool->kept);
 }
 
 static int class_grow(struct ferry__stack_class *pool, size_t size) {
@@ -251,8 +272,9 @@ static int class_grow(struct ferry__stack_class *pool, size_t size) {
         return rc;
     slab->pool = pool;
     if (pool->warm_most == 0) {
-        pool->warm_most = warm_bound(size, WARM_BYTES, FERRY__STACK_WARM);
+        pool->warm_most = always_warm(size);
         pool->lesson = LESSON;
+        pool->kept = size; /* until more is known */
     }
     pool->stacks += slab->count;
     pool->empty++;
@@ -273,17 +295,17 @@ static int class_get(struct ferry__stack_class *pool, size_t size, struct ferry_
     uint32_t index;
     if (slab->cold > 0) {
         index = slab->free[--slab->cold];
-        if (pool->cooled > 0) {
-            pool->cooled--;
-            if (pool->warm_most < warm_bound(size, WARM_BYTES_MOST, FERRY__STACK_WARM_MOST))
-                pool->warm_most++;
-        }
     } else {
         index = slab->made;
         int rc = guard_make(stack_lo(slab, index) - ferry__stack_guard_size());
         if (rc != 0)
             return rc;
         slab->made++;
+    }
+    if (pool->cooled > 0) {
+        pool->cooled--;
+        if (pool->warm_most < most_warm(pool))
+            pool->warm_most++;
     }
     if (slab->used++ == 0)
         pool->empty--;
@@ -328,6 +350,7 @@ static void class_cool(struct ferry__stack_class *pool) {
         struct ferry__slab *slab;
         size_t index;
     } cold[COOL_BATCH];
+    class_look(pool, newer);
     for (unsigned i = 0; i < COOL_BATCH; i++) {
         old[i] = newer;
         newer = newer->newer;
@@ -360,16 +383,27 @@ static void class_cool(struct ferry__stack_class *pool) {
         slab_cool(cold[i].slab, cold[i].index);
 }
 
-/* Half of what was warm all the time since the last look goes, down to what may always stay. */
+/* Half of what was warm all the time since the last look goes, down to what may always stay; and
+ * what is too much, should they keep more than before. Enough must come and go until the next look
+ * that all of them are needed meanwhile, if they are at all. */
 static void __attribute__((noinline)) class_learn(struct ferry__stack_class *pool, size_t size) {
-    unsigned always = warm_bound(size, WARM_BYTES, FERRY__STACK_WARM);
+    unsigned always = always_warm(size);
     unsigned surplus = pool->warm_least / 2;
+    const struct ferry__stack *old = pool->warm_oldest, *young = pool->warm_latest;
+    for (unsigned i = 0; i < LOOKS && i < pool->warm_count; i++) {
+        class_look(pool, old);
+        class_look(pool, young);
+        old = old->newer;
+        young = young->older;
+    }
     pool->warm_most = pool->warm_most - always > surplus ? pool->warm_most - surplus : always;
+    if (pool->warm_most > most_warm(pool))
+        pool->warm_most = most_warm(pool);
     while (pool->warm_count > pool->warm_most)
         class_cool(pool);
     pool->warm_least = pool->warm_count;
     pool->cooled = 0;
-    pool->lesson = LESSON;
+    pool->lesson = 4 * pool->warm_most > LESSON ? 4 * pool->warm_most : LESSON;
 }
 
 static void class_put(struct ferry__stack_class *pool, struct ferry__stack *stack) {

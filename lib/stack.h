@@ -17,6 +17,9 @@
 /* Where a context is small enough, it stands beside its stack's record. */
 #define FERRY__CONTEXT_ON_STACK (FERRY__CONTEXT_ASSEMBLY && !FERRY__ASAN && !FERRY__TSAN)
 
+/* What finished stacks of a class keep, about, where as many come and go all the time. */
+#define FERRY__STACK_WARM_BYTES ((size_t)64 * 1024 * 1024)
+
 struct ferry__slab;
 
 /* The record stands at the top of the stack that it describes: lo + size is its own address, a
@@ -36,8 +39,7 @@ struct ferry__stack {
 
 enum {
     FERRY__STACK_CLASSES = 5, /* 16, 32, 64, 128, 256 KiB */
-    FERRY__STACK_WARM = 512,  /* finished stacks of a class that keep their memory, at most */
-    FERRY__STACK_WARM_MOST = 2048, /* the same where so many come and go all the time */
+    FERRY__STACK_WARM = 512,  /* finished stacks of a class that keep their memory in any case */
     FERRY__STACK_SPARE = 8,   /* the same for stacks beyond the largest class */
 };
 
@@ -55,6 +57,7 @@ struct ferry__stack_class {
     unsigned cooled;     /* stacks that gave their memory back since then, and weren't wanted
                           * again */
     unsigned lesson;     /* puts until the next look */
+    size_t kept;         /* bytes that a warm one has, about */
     struct ferry__stack *warm_latest, *warm_oldest; /* finished lately; linked */
 };
 

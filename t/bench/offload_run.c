@@ -6,7 +6,7 @@
 
 #include "offload.h"
 
-enum { STRIDE = 32 };
+enum { STRIDE = 32, WARM_UP = 16 };
 
 void offload_start(offload *o) {
     bench_span_open(&o->span, o->ms, o->what->size < STRIDE ? 1 : STRIDE);
@@ -19,15 +19,22 @@ static void turn(offload *o, int ms, void (*stage)(offload *, void *), void *arg
     BENCH_CHECK(o->count == o->next); /* all that was started has come back */
 }
 
+/* Threads exist, memory is warm: each place has been used several times. */
+static void warm_up(const bench_case *what, void (*stage)(offload *, void *), void *arg) {
+    for (uint64_t count = 0; count < (uint64_t)what->size * WARM_UP;) {
+        offload o = {.what = what};
+        turn(&o, what->ms / 5 + 1, stage, arg);
+        count += o.count;
+    }
+}
+
 void offload_run(const bench_case *what, bench_out *out, void (*stage)(offload *, void *),
                  void *arg) {
-    offload o = {.what = what};
-    turn(&o, what->ms / 5 + 1, stage, arg); /* threads exist, memory is warm */
-
+    warm_up(what, stage, arg);
     uint64_t *latencies = NULL;
     if (what->size == 1)
         latencies = bench_alloc(OFFLOAD_LATENCIES * sizeof *latencies);
-    o = (offload){.what = what, .latencies = latencies};
+    offload o = {.what = what, .latencies = latencies};
     turn(&o, what->ms, stage, arg);
     bench_span_close(&o.span, out, o.count);
     bench_work(out, o.count, o.sum);
@@ -47,8 +54,7 @@ struct offload_part {
 };
 
 void offload_part_run(offload_part *part, void (*stage)(offload *, void *), void *arg) {
-    part->o = (offload){.what = &part->what};
-    turn(&part->o, part->what.ms / 5 + 1, stage, arg);
+    warm_up(&part->what, stage, arg);
     part->o = (offload){.what = &part->what};
     pthread_barrier_wait(part->barrier);
     turn(&part->o, part->what.ms, stage, arg);

@@ -88,7 +88,7 @@ func offload(size, threads, ms int) {
 	if size < 32 {
 		stride = 1
 	}
-	stage := func(ms int, last bool) {
+	stage := func(ms int, last bool) uint64 {
 		var next, count, sum uint64
 		var latencies []int64
 		var started time.Time
@@ -128,8 +128,11 @@ func offload(size, threads, ms int) {
 			fmt.Printf("count %d\nsum %d\n", count, sum)
 			percentiles(latencies)
 		}
+		return count
 	}
-	stage(ms/5+1, false)
+	for done := uint64(0); done < 16*uint64(size); {
+		done += stage(ms/5+1, false)
+	}
 	stage(ms, true)
 	close(jobs)
 	workers.Wait()

@@ -49,7 +49,10 @@ class Offload:
 async def offload(size, threads, ms):
     with ThreadPoolExecutor(threads) as pool:
         o = Offload(size, pool)
-        await o.stage(ms / 5 + 1)
+        warmed = 0
+        while warmed < 16 * size:
+            await o.stage(ms / 5 + 1)
+            warmed += o.count
         await o.stage(ms)
         took, used = time.monotonic() - o.start, cpu() - o.cpu
     print("rate", o.count / took)

@@ -90,8 +90,11 @@ int main(int argc, char **argv) {
     int threads = std::atoi(argv[4]), ms = std::atoi(argv[6]), stride = size < 32 ? 1 : 32;
     asio::io_context loop(1);
     asio::thread_pool pool(static_cast<std::size_t>(threads));
-    offload warm{loop, pool, size, false, {}, {}, {}, stride};
-    warm.stage(ms / 5 + 1);
+    for (std::uint64_t done = 0; done < 16 * static_cast<std::uint64_t>(size);) {
+        offload warm{loop, pool, size, false, {}, {}, {}, stride};
+        warm.stage(ms / 5 + 1);
+        done += warm.count;
+    }
     offload o{loop, pool, size, size == 1, {}, {}, {}, stride};
     double used = cpu();
     o.stage(ms);
