@@ -245,6 +245,8 @@ int64_t ferry__scope_deadline(struct ferry__ctx *ctx);
 void ferry__scope_listen(struct ferry__ctx *ctx);
 /* Sets the request of a scope (first one stays). Any thread. Returns whether this call set it. */
 bool ferry__scope_request(struct ferry_scope *scope, int request);
+/* Waits until a ferry_scope_cancel() that has come to it is over. Owner side. */
+void ferry__scope_settle(const struct ferry_scope *scope);
 
 int ferry__enter_slow(struct ferry__ctx *ctx);
 
@@ -568,6 +570,9 @@ void ferry__group_member_done(struct ferry__member *member, ferry_future *f);
 /* what members touch: on the heap, since the owner's frame may die first */
 struct ferry__group_core;
 void ferry__group_tell(struct ferry__group_core *core);
+/* Before the scope of a group that has members, or may get some, leaves its owner's chain. Owner
+ * side. */
+void ferry__group_part(struct ferry__group_core *core);
 /* Tears down a group that its owner left without closing it: members are cancelled and joined.
  * May wait. */
 void ferry__group_abandon(struct ferry__group_core *core);

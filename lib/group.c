@@ -631,6 +631,17 @@ static bool seal(ferry_group *group, struct ferry__group_core *core) {
     return empty;
 }
 
+/* From here on a member's error doesn't look at the scope: it finds it asked to stop. */
+void ferry__group_part(struct ferry__group_core *core) {
+    if (ferry__forked(core->generation))
+        return; /* a thread of the parent may hold the lock */
+    int none = FERRY__REQUEST_NONE;
+    ferry__lock(&core->lock); /* who is at it has done with it */
+    __atomic_compare_exchange_n(&core->scope.request, &none, FERRY__REQUEST_CANCEL, 0,
+                                __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    ferry__unlock(&core->lock);
+}
+
 void ferry__group_abandon(struct ferry__group_core *core) {
     struct ferry__ctx *ctx = core->owner;
     forget(ctx, core);
@@ -645,6 +656,7 @@ void ferry__group_abandon(struct ferry__group_core *core) {
     if (ferry__may_park(ctx)) {
         join(core, ctx);
     } else {
+        ferry__scope_settle(&core->scope); /* its cell goes with the owner */
         ferry__lock(&core->lock);
         core->orphaned = core->pins > 0;
         bool orphaned = core->orphaned;
@@ -672,6 +684,8 @@ static int64_t tear_down(ferry_group *group, struct ferry__group_core *core,
         struct ferry_scope *scope = ctx->top;
         struct ferry__group_core *inside = scope->group;
         last = inside == core;
+        if (inside)
+            ferry__group_part(inside);
         ferry_scope_close(scope, 0);
         if (inside)
             ferry__group_abandon(inside);

@@ -474,10 +474,14 @@ int ferry_shield_open(ferry_scope *scope, int64_t at_most_ms) {
     return open_scope(scope, at_most_ms, true);
 }
 
-static void pop(struct ferry__ctx *ctx) {
-    ferry_scope *scope = ctx->top;
+void ferry__scope_settle(const ferry_scope *scope) {
     while (__atomic_load_n(&scope->request, __ATOMIC_ACQUIRE) & BUSY)
         sched_yield(); /* another thread is a few instructions and a wake-up away from the end */
+}
+
+static void pop(struct ferry__ctx *ctx) {
+    ferry_scope *scope = ctx->top;
+    ferry__scope_settle(scope);
     drop_cell(ctx, scope);
     ctx->top = scope->outer;
     ctx->next_deadline = scope->saved;
@@ -501,6 +505,8 @@ int64_t ferry_scope_close(ferry_scope *scope, int64_t rc) {
     while (ctx->top != scope) {
         struct ferry__group_core *left_open = ctx->top->group;
         ferry__defer_call(ctx, ctx->top);
+        if (left_open)
+            ferry__group_part(left_open);
         pop(ctx);
         if (left_open)
             ferry__group_abandon(left_open);

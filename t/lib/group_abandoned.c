@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdatomic.h>
 
 #include <event2/event.h>
 
 #include "parked.h"
+#include "quiet.h"
 #include "sleeper.h"
 #include "support.h"
 #include "waiters.h"
@@ -178,6 +180,40 @@ TASK_TEST(a_group_around_is_closed_first) {
     return 0;
 }
 
+struct failing {
+    _Atomic int begun, go;
+};
+
+static int64_t fails_when_told(void *arg) {
+    struct failing *f = arg;
+    atomic_store_explicit(&f->begun, 1, memory_order_relaxed);
+    while (!atomic_load_explicit(&f->go, memory_order_relaxed))
+        continue;
+    return -EIO;
+}
+
+/* The member's error asks the group's scope to stop just when that leaves its owner's chain. */
+TASK_TEST(a_scope_around_is_closed_while_a_member_fails) {
+    ferry_log_set(quiet_ferry, NULL);
+    int rounds = support_slow() ? 200 : 2000;
+    for (int round = 0; round < rounds && support_in_time(); round++) {
+        struct failing f = {0};
+        ferry_scope outer = FERRY_SCOPE_INIT;
+        ferry_group group = FERRY_GROUP_INIT;
+        CHECK_INT(ferry_scope_open(&outer, FERRY_FOREVER), 0);
+        CHECK_INT(ferry_group_open(&group), 0);
+        CHECK_INT(ferry_group_submit(&group, NULL, fails_when_told, &f), 0);
+        while (!atomic_load_explicit(&f.begun, memory_order_relaxed))
+            sched_yield();
+        atomic_store_explicit(&f.go, 1, memory_order_relaxed);
+        for (volatile int i = 0; i < round % 200 * 10;)
+            i = i + 1;
+        CHECK_INT(ferry_scope_close(&outer, 0), -EINVAL);
+    }
+    ferry_log_set(NULL, NULL);
+    return 0;
+}
+
 static int64_t closes_foreign_group(void *arg) {
     CHECK_INT(ferry_group_close(arg, 0), -EINVAL);
     return 0;
@@ -205,6 +241,8 @@ int main(void) {
              a_loops_thread_ends_with_its_group_open),
         CASE("GRP-23 a scope around the group is closed first", a_scope_around_is_closed_first),
         CASE("GRP-23 a group around it is closed first", a_group_around_is_closed_first),
+        CASE("GRP-23 a scope around it is closed while a member fails",
+             a_scope_around_is_closed_while_a_member_fails),
         CASE("GRP-23 only the owner closes a group", only_the_owner_closes),
     };
     return SUPPORT_RUN(tests);
