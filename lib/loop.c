@@ -746,13 +746,21 @@ int64_t ferry__loop_run_task(ferry_loop *loop, struct ferry__task *task,
         ferry__future_unref(&task->future);
         return rc;
     }
+    struct ferry__task *stopped = loop->main_task; /* of a run that ferry_loop_stop() ended */
     rc = ferry__task_start(task);
     if (rc < 0) {
         ferry__future_unref(&task->future);
         return give_loop_back(loop, rc);
     }
     loop->main_task = task;
-    return give_loop_back(loop, run_main_task(loop, thread->current, started, started != NULL));
+    rc = run_main_task(loop, thread->current, started, started != NULL);
+    if (!started) { /* a shutdown: it isn't gone on with */
+        bool over = stopped && ferry__future_done(&stopped->future);
+        loop->main_task = over ? NULL : stopped;
+        if (over)
+            ferry__future_unref(&stopped->future);
+    }
+    return give_loop_back(loop, rc);
 }
 
 int64_t ferry_loop_run(ferry_loop *loop, ferry_fn fn, void *arg) {

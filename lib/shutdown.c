@@ -265,29 +265,27 @@ bool ferry__shutdown_prepare(ferry_loop *loop) {
     return loop->closing && ferry__task_reserve(loop->closing) == 0;
 }
 
-/* An own loop that nobody runs now. */
-static int run_shutdown(ferry_loop *loop, struct request *request) {
-    struct ferry__task *stopped = loop->main_task; /* of a run that ferry_loop_stop() ended */
-    struct ferry__task *task = loop->closing;
-    loop->closing = NULL;
+/* Of an own loop that nobody runs, as far as is known: its fields are this thread's only once it
+ * has taken the loop. `task` is made beforehand; NULL: it wasn't. */
+static int run_shutdown(ferry_loop *loop, struct request *request, struct ferry__task *task) {
     if (!task)
         task = new_task(loop);
     if (!task)
         return -ENOMEM;
-    loop->main_task = NULL;
     task->arg = request;
-    int rc = (int)ferry__loop_run_task(loop, task, NULL);
-    if (stopped && ferry__future_done(&stopped->future))
-        ferry__future_unref(&stopped->future);
-    else
-        loop->main_task = stopped;
-    return rc;
+    FERRY__POINT(shutdown_takes);
+    return (int)ferry__loop_run_task(loop, task, NULL);
 }
 
 int ferry__shutdown_after_run(ferry_loop *loop, int64_t grace_ms) {
     FERRY__POINT(shutdown_after_run);
     struct request request = {loop, grace_ms, true};
-    int rc = state_of(loop) == FERRY__LOOP_OPEN ? run_shutdown(loop, &request) : -EINPROGRESS;
+    int rc = -EINPROGRESS;
+    if (state_of(loop) == FERRY__LOOP_OPEN) {
+        struct ferry__task *task = loop->closing;
+        loop->closing = NULL;
+        rc = run_shutdown(loop, &request, task);
+    }
     return rc == -EINPROGRESS ? see_through(loop, false) : rc;
 }
 
@@ -308,7 +306,7 @@ int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms) {
         return join(loop);
     bool here = ferry__loop_here(loop);
     if (!here && nobody_runs(loop)) {
-        int rc = run_shutdown(loop, &request);
+        int rc = run_shutdown(loop, &request, NULL);
         if (rc == -EINPROGRESS)
             return join(loop);
         if (rc != -EINVAL) /* else another thread runs it since */

@@ -268,6 +268,64 @@ static void a_stopped_run_is_ended_elsewhere(void **state) {
     assert_int_equal(ferry_loop_free(r.loop), 0);
 }
 
+static int64_t stops_the_run(void *arg) {
+    ferry_loop_stop(arg);
+    int rc = ferry_sleep(1);
+    return rc < 0 ? rc : 7;
+}
+
+static ferry_loop *with_a_stopped_run(void) {
+    ferry_loop *loop = ferry_loop_new();
+    CHECK_INT(ferry_loop_run(loop, stops_the_run, loop), FERRY_ESTOPPED);
+    return loop;
+}
+
+/* Another thread has seen that nobody runs the loop, and is about to take it for its shutdown: what
+ * was stopped is still there to go on with. */
+static void a_stopped_run_goes_on_meanwhile(void **state) {
+    (void)state;
+    struct asked asked = {.loop = with_a_stopped_run(), .grace_ms = FERRY_FOREVER, .rc = 1};
+    struct point_stop stop;
+    point_stop(&stop, "shutdown_takes");
+    pthread_t other = start_thread(shuts_down, &asked);
+    point_wait(&stop);
+    int64_t rc = ferry_loop_run(asked.loop, NULL, NULL);
+    point_go(&stop);
+    pthread_join(other, NULL);
+    assert_int_equal(rc, 7);
+    assert_int_equal(asked.rc, 0);
+    assert_null(asked.loop->main_task);
+    assert_int_equal(ferry_loop_free(asked.loop), 0);
+}
+
+static void *goes_on(void *arg) {
+    struct run *r = arg;
+    gate_wait(&r->begun);
+    r->rc = ferry_loop_run(r->loop, NULL, NULL);
+    return NULL;
+}
+
+/* Both find a loop that nobody runs. */
+static void a_run_and_a_shutdown_race(void **state) {
+    (void)state;
+    for (int i = 0; i < (support_slow() ? 200 : 2000) && support_in_time(); i++) {
+        struct run r = {.loop = with_a_stopped_run(), .begun = GATE_INIT};
+        struct asked asked = {.loop = r.loop, .grace_ms = FERRY_FOREVER, .rc = 1};
+        pthread_t runner = start_thread(goes_on, &r);
+        gate_wait_arrivals(&r.begun, 1);
+        points_delay((uint64_t)i + 1);
+        gate_open(&r.begun);
+        shuts_down(&asked);
+        pthread_join(runner, NULL);
+        assert_int_equal(asked.rc, 0);
+        points_delay(0);
+        assert_true(r.rc == 7 || r.rc == -ECANCELED || r.rc == FERRY_ECLOSED || r.rc == -EINVAL);
+        assert_null(r.loop->main_task);
+        assert_int_equal(ferry_loop_free(r.loop), 0);
+        gate_destroy(&r.begun);
+    }
+}
+
 /* ---- Tasks that shut their own loop down ----------------------------------------------------- */
 
 struct closer {
@@ -498,6 +556,10 @@ int main(void) {
              ferry_run_sees_to_its_end),
         CASE("THR-12 a stopped run whose loop is shut down elsewhere",
              a_stopped_run_is_ended_elsewhere),
+        CASE("a stopped run goes on while another thread is about to shut its loop down",
+             a_stopped_run_goes_on_meanwhile),
+        CASE("a run and another thread's shutdown begin at the same time",
+             a_run_and_a_shutdown_race),
         CASE("a task that shuts its loop down is cancelled when that is over",
              on_a_base_of_ones_own),
         CASE("a task that shuts its loop down in the background of a run",
