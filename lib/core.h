@@ -245,7 +245,10 @@ int64_t ferry__scope_deadline(struct ferry__ctx *ctx);
 void ferry__scope_listen(struct ferry__ctx *ctx);
 /* Sets the request of a scope (first one stays). Any thread. Returns whether this call set it. */
 bool ferry__scope_request(struct ferry_scope *scope, int request);
-/* Waits until a ferry_scope_cancel() that has come to it is over. Owner side. */
+/* The same, and its context is told, unless the request was set before. Any thread. */
+void ferry__scope_stop(struct ferry_scope *scope, int request);
+/* Waits until nobody who has set its request is about to tell its context: then both may go. Owner
+ * side, and the request is set, or nobody sets it any more. */
 void ferry__scope_settle(const struct ferry_scope *scope);
 
 int ferry__enter_slow(struct ferry__ctx *ctx);

@@ -170,12 +170,8 @@ void ferry__group_tell(struct ferry__group_core *core) {
 
 /* After an error: body and members are to stop. */
 static void stop(struct ferry__group_core *core) {
-    ferry__lock(&core->lock);
-    bool first = ferry__scope_request(&core->scope, FERRY__REQUEST_CANCEL);
-    ferry__unlock(&core->lock);
+    ferry__scope_stop(&core->scope, FERRY__REQUEST_CANCEL);
     FERRY__POINT(group_stop);
-    if (first)
-        ferry__ctx_kick(core->owner);
     ferry__group_tell(core);
 }
 
@@ -631,15 +627,12 @@ static bool seal(ferry_group *group, struct ferry__group_core *core) {
     return empty;
 }
 
-/* From here on a member's error doesn't look at the scope: it finds it asked to stop. */
+/* From here on a member's error doesn't look at the scope: it finds it asked to stop. Who has come
+ * to it before is waited for when it is closed. */
 void ferry__group_part(struct ferry__group_core *core) {
-    if (ferry__forked(core->generation))
-        return; /* a thread of the parent may hold the lock */
     int none = FERRY__REQUEST_NONE;
-    ferry__lock(&core->lock); /* who is at it has done with it */
     __atomic_compare_exchange_n(&core->scope.request, &none, FERRY__REQUEST_CANCEL, 0,
                                 __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    ferry__unlock(&core->lock);
 }
 
 void ferry__group_abandon(struct ferry__group_core *core) {
@@ -656,7 +649,7 @@ void ferry__group_abandon(struct ferry__group_core *core) {
     if (ferry__may_park(ctx)) {
         join(core, ctx);
     } else {
-        ferry__scope_settle(&core->scope); /* its cell goes with the owner */
+        ferry__scope_settle(&core->scope); /* the owner, and its cell, may be gone before them */
         ferry__lock(&core->lock);
         core->orphaned = core->pins > 0;
         bool orphaned = core->orphaned;

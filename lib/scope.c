@@ -8,9 +8,9 @@
  *                               thread
  *               0 -> DEADLINE   owner side, when a look finds the deadline passed
  *
- * The request's BUSY bit is set as long as ferry_scope_cancel() still has to do with the scope and
- * its context: a close waits for its end, so that a scope may be gone as soon as its owner has seen
- * the request.
+ * The request's BUSY bit is set as long as who cancels (ferry__scope_stop()) still has to do with
+ * the scope and its context: a close waits for its end, so that a scope may be gone as soon as its
+ * owner has seen the request.
  *
  * The first reason is kept. A look marks, of several deadlines that have passed in one unshielded
  * stretch of the chain, only the outermost, and none when a scope around it was asked to stop
@@ -539,21 +539,24 @@ static bool on_owner_side(const struct ferry__ctx *ctx, const struct ferry__ctx 
     return ctx == me || (ctx->kind == FERRY__TASK && ferry__loop_here(ctx->loop));
 }
 
+void ferry__scope_stop(ferry_scope *scope, int request) {
+    if (!ferry__scope_request(scope, BUSY | request))
+        return;
+    /* An opening that hasn't stored its context yet sees the request after it has. */
+    FERRY__POINT(scope_kick);
+    struct ferry__ctx *ctx = context_of(scope);
+    if (ctx)
+        ferry__ctx_kick(ctx);
+    FERRY__POINT(scope_cancel_over);
+    __atomic_fetch_and(&scope->request, ~BUSY, __ATOMIC_RELEASE); /* from here on it may be gone */
+}
+
 void ferry_scope_cancel(ferry_scope *scope) {
     struct ferry__ctx *ctx = context_of(scope);
     bool late = false; /* its time was over already, only nobody had looked yet */
     if (ctx && on_owner_side(ctx, ferry__ctx_self()))
         late = scope->deadline <= clock_for(ctx);
-    if (!ferry__scope_request(scope,
-                              BUSY | (late ? FERRY__REQUEST_DEADLINE : FERRY__REQUEST_CANCEL)))
-        return;
-    /* An opening that hasn't stored its context yet sees the request after it has. */
-    FERRY__POINT(scope_kick);
-    ctx = context_of(scope);
-    if (ctx)
-        ferry__ctx_kick(ctx);
-    FERRY__POINT(scope_cancel_over);
-    __atomic_fetch_and(&scope->request, ~BUSY, __ATOMIC_RELEASE); /* from here on it may be gone */
+    ferry__scope_stop(scope, late ? FERRY__REQUEST_DEADLINE : FERRY__REQUEST_CANCEL);
 }
 
 int ferry_scope_set_timeout(ferry_scope *scope, int64_t timeout_ms) {

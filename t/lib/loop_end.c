@@ -308,7 +308,7 @@ static void *goes_on(void *arg) {
 /* Both find a loop that nobody runs. */
 static void a_run_and_a_shutdown_race(void **state) {
     (void)state;
-    for (int i = 0; i < (support_slow() ? 200 : 2000) && support_in_time(); i++) {
+    for (int i = 0; i < (support_slow() ? 100 : 300) && support_in_time(); i++) {
         struct run r = {.loop = with_a_stopped_run(), .begun = GATE_INIT};
         struct asked asked = {.loop = r.loop, .grace_ms = FERRY_FOREVER, .rc = 1};
         pthread_t runner = start_thread(goes_on, &r);

@@ -423,6 +423,70 @@ static void a_member_that_ends_is_cancelled(void **state) {
     end_pool(o.it.pool);
 }
 
+struct torn {
+    ferry_executor *pool;
+    _Atomic int begun;
+};
+
+static void until_both_have_begun(struct torn *torn) {
+    while (atomic_load(&torn->begun) < 2)
+        sched_yield();
+}
+
+static int64_t begins_and_fails(void *arg) {
+    atomic_fetch_add(&((struct torn *)arg)->begun, 1);
+    until_both_have_begun(arg);
+    return -EIO;
+}
+
+/* Its scope, or its owner, is gone while the first error asks it to stop. */
+static int64_t leaves_a_failing_group(void *arg) {
+    struct torn *torn = arg;
+    ferry_scope around = FERRY_SCOPE_INIT;
+    ferry_group group = FERRY_GROUP_INIT;
+    CHECK_INT(ferry_scope_open(&around, FERRY_FOREVER), 0);
+    CHECK_INT(ferry_group_open(&group), 0);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(ferry_group_submit(&group, torn->pool, begins_and_fails, torn), 0);
+    until_both_have_begun(torn);
+    if (points_random() % 2)
+        CHECK_INT(ferry_scope_close(&around, 0), -EINVAL);
+    return 0;
+}
+
+static void *leaves_it_on_a_thread(void *arg) {
+    leaves_a_failing_group(arg);
+    return NULL;
+}
+
+/* Where nothing can be waited for: the members outlive the job. */
+static int64_t leaves_it_in_an_inline_job(void *arg) {
+    ferry_executor *here;
+    CHECK_INT(ferry_inline_new(&here), 0);
+    CHECK_INT(ferry_await(ferry_submit(here, leaves_a_failing_group, arg)), 0);
+    ferry_executor_free(here);
+    return 0;
+}
+
+static void members_fail_while_their_group_is_torn_down(void **state) {
+    (void)state;
+    struct kept_log log;
+    unsigned rounds = 0;
+    ferry_loop *loop = ferry_loop_new();
+    keep_log(&log, FERRY_LOG_ERROR, "failed in a group that nobody closed");
+    for (; rounds < (support_slow() ? 100 : 500) && support_in_time(); rounds++) {
+        struct torn on_thread = {.pool = make_pool(4, NULL)}, in_job = {.pool = on_thread.pool};
+        points_delay(rounds + 1);
+        pthread_t thread = start_thread(leaves_it_on_a_thread, &on_thread);
+        CHECK_INT(ferry_loop_run(loop, leaves_it_in_an_inline_job, &in_job), 0);
+        pthread_join(thread, NULL);
+        end_pool(on_thread.pool);
+        points_delay(0);
+    }
+    assert_int_equal(ferry_loop_free(loop), 0);
+    assert_int_equal(kept_messages(&log), 4 * rounds);
+}
+
 /* ---- A condition and its mutex --------------------------------------------------------------- */
 
 struct room {
@@ -532,6 +596,8 @@ int main(void) {
              a_member_ends_before_it_is_attached),
         CASE("GRP-16 a member is cancelled between its end and its group's knowing",
              a_member_that_ends_is_cancelled),
+        CASE("GRP-23 members fail while their group is torn down, or its owner is gone",
+             members_fail_while_their_group_is_torn_down),
         CASE("CND-05 a signalled thread is cancelled between the two lines",
              cancelled_between_the_lines),
         CASE("LCK-04 the only thread in line leaves before it is handed over",
