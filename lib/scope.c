@@ -165,9 +165,21 @@ static void listen_no_more(struct ferry__heir *heir) {
     ferry__unlock(&ferry__scope_lock);
 }
 
+/* Nobody is left who would come to the end of a cancel. */
+static void forget_cancellers(struct ferry__ctx *ctx) {
+    for (ferry_scope *s = ctx->top; s; s = s->outer)
+        if (__atomic_fetch_and(&s->request, ~BUSY, __ATOMIC_RELAXED) & BUSY)
+            atomic_store(&ctx->asked, 1);
+}
+
 /* The other threads, and what they ran, aren't in the child. */
 void ferry__scope_forked(void) {
+    struct ferry__thread *thread = ferry__thread_known();
     listeners = NULL;
+    if (!thread)
+        return;
+    forget_cancellers(thread->current);
+    forget_cancellers(&thread->ctx);
 }
 
 static void set_flag(struct ferry__cell *cell) {

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <sched.h>
 
+#include "child.h"
 #include "parked.h"
 #include "points.h"
 #include "pools.h"
@@ -49,6 +50,40 @@ static void seen_before_the_kick(void **state) {
     point_go(&stop);
     pthread_join(other.thread, NULL);
     assert_int_equal(ferry_scope_close(&scope, -ECANCELED), 0);
+}
+
+static void close_in_child(ferry_scope *scope, pid_t *child) {
+    fflush(stdout);
+    *child = fork();
+    if (*child != 0)
+        return;
+    alarm(20);
+    MUST(ferry_scope_cancelled(scope));
+    MUST(ferry_checkpoint() == -ECANCELED);
+    MUST(ferry_scope_close(scope, -ECANCELED) == 0);
+    end_child(true);
+}
+
+/* The child has the canceller's mark on the scope, and not the canceller. */
+static void forked_before_the_kick(void **state) {
+    (void)state;
+    ferry_scope scope = FERRY_SCOPE_INIT;
+    struct canceller other = {cancel_scope, &scope, 0};
+    struct point_stop stop;
+    pid_t child;
+    int status = -1;
+    ferry__fork_watch();
+    assert_int_equal(ferry_scope_open(&scope, FERRY_FOREVER), 0);
+    point_stop(&stop, "scope_kick");
+    START(&other);
+    point_wait(&stop);
+    close_in_child(&scope, &child);
+    point_go(&stop);
+    pthread_join(other.thread, NULL);
+    assert_int_equal(ferry_scope_close(&scope, -ECANCELED), 0);
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(child_was_good(status));
 }
 
 /* ---- Falling asleep -------------------------------------------------------------------------- */
@@ -578,6 +613,7 @@ int main(void) {
         CASE("a thread that has seen its scope cancelled can't wait, though the canceller hasn't "
              "told it",
              seen_before_the_kick),
+        CASE("a child is forked while a scope is being cancelled", forked_before_the_kick),
         CASE("CAN-07 granted and cancelled on a thread's way to sleep", wakes_on_the_way_to_sleep),
         CASE("TSC-02 posted between the loop's doze and its last look",
              posted_while_the_loop_dozes),
