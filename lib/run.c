@@ -20,7 +20,8 @@
 
 struct interrupts {
     ferry_loop *loop;
-    struct ferry__task *task;  /* loop thread: the first one, until it has ended */
+    struct ferry__task *task;  /* loop thread: the first one; a reference, until the run is over,
+                                * which it may be for a while before somebody else's shutdown is */
     struct ferry__item item;
     _Atomic int on_its_way;    /* atomic: item is in the inbox */
     _Atomic int count;         /* atomic: signals so far */
@@ -45,12 +46,13 @@ static void interrupt_run(ferry_loop *loop, struct ferry__item *item) {
     struct interrupts *in = ferry__container(item, struct interrupts, item);
     atomic_store(&in->on_its_way, 0);
     int count = atomic_load(&in->count);
-    if (in->seen == 0 && in->task) {
+    bool ended = !in->task || ferry__future_done(&in->task->future);
+    if (in->seen == 0 && !ended) {
         in->seen = 1;
         in->interrupted = ferry__scope_request(&in->task->ctx.root, FERRY__REQUEST_CANCEL);
         ferry__ctx_kick(&in->task->ctx);
     }
-    if ((count > 1 || !in->task) && in->seen < 2) {
+    if ((count > 1 || ended) && in->seen < 2) {
         in->seen = 2;
         unwatch(in);
         ferry__loop_hurry(loop);
@@ -65,8 +67,10 @@ static void on_signal(void *arg) {
 }
 
 static void started(struct ferry__task *task) {
-    if (starting)
+    if (starting) {
+        ferry_ref(&task->future);
         starting->task = task;
+    }
 }
 
 int64_t ferry_run(ferry_fn fn, void *arg) {
@@ -116,6 +120,8 @@ int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options *options)
     int64_t rc = ferry__loop_run_task(loop, task, started);
     starting = outer;
     bool ran = in.task != NULL; /* it was neither refused nor out of memory */
+    if (ran)
+        ferry__future_unref(&in.task->future);
     in.task = NULL;
     /* the first task or one of the others forked: this is the child */
     if (rc == FERRY_EFORKED && ferry__loop_forked(loop)) {

@@ -227,6 +227,40 @@ static void ferry_run_sees_to_its_end(void **state) {
     assert_int_equal(kept_messages(&log), 0);
 }
 
+static int64_t tells_its_loop(void *arg) {
+    *(ferry_loop **)arg = ferry_loop_current();
+    return 3;
+}
+
+static void *runs_with_signals(void *arg) {
+    static const ferry_run_options options = {.grace_ms = HOUR, .no_overflow_handler = true};
+    return (void *)(intptr_t)ferry_run_with(tells_its_loop, arg, &options);
+}
+
+/* A signal finds the loop turning for somebody else's shutdown, when the first task is gone. */
+static void interrupted_after_the_first_task(void **state) {
+    (void)state;
+    struct point_stop stop;
+    struct asked asked = {.grace_ms = FERRY_FOREVER, .rc = 1};
+    void *result;
+    point_stop(&stop, "loop_given_back");
+    pthread_t runner = start_thread(runs_with_signals, &asked.loop);
+    point_wait(&stop);
+    struct ferry__inbox *inbox = &asked.loop->inbox;
+    struct ferry__item *shutdown;
+    pthread_t other = start_thread(shuts_down, &asked);
+    while (!(shutdown = atomic_load(&inbox->head)))
+        sched_yield();
+    kill(getpid(), SIGINT);
+    while (atomic_load(&inbox->head) == shutdown)
+        sched_yield();
+    point_go(&stop);
+    pthread_join(runner, &result);
+    pthread_join(other, NULL);
+    assert_int_equal((intptr_t)result, 3);
+    assert_int_equal(asked.rc, 0);
+}
+
 static int64_t sleeps(void *arg) {
     gate_wait(arg);
     return ferry_sleep(HOUR);
@@ -554,6 +588,8 @@ int main(void) {
              callbacks_and_a_shutdown_race),
         CASE("THR-12 another thread's shutdown between a run's end and its own",
              ferry_run_sees_to_its_end),
+        CASE("a signal after the first task, while the loop is shut down elsewhere",
+             interrupted_after_the_first_task),
         CASE("THR-12 a stopped run whose loop is shut down elsewhere",
              a_stopped_run_is_ended_elsewhere),
         CASE("a stopped run goes on while another thread is about to shut its loop down",
