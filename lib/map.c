@@ -71,6 +71,7 @@ struct map {
     unsigned lock;                /* guards what follows, and what says so above */
     struct ferry__either *parked; /* the consumer, while it waits */
     bool stopped;
+    bool source_closed; /* a stream that is the source: a stop leaves it alone */
 };
 
 static struct ferry__detail say_source =
@@ -254,8 +255,13 @@ static int wait_for_change(struct map *m, struct ferry__ctx *ctx, int64_t deadli
 
 /* What hasn't begun never will, what runs is told to stop. Any thread. */
 static void halt(struct map *m) {
-    if (m->source.stream)
-        ferry_stream_stop(m->source.stream);
+    struct ferry__stream_held source = {0};
+    ferry__lock(&m->lock);
+    if (m->source.stream && !m->source_closed)
+        ferry__stream_hold(&source, m->source.stream);
+    ferry__unlock(&m->lock);
+    ferry_stream_stop(source.stream);
+    ferry__stream_let_go(&source);
     if (m->base.strand) {
         ferry_executor_close(m->base.strand, FERRY_CLOSE_CANCEL);
         return;
@@ -379,6 +385,9 @@ static int64_t map_join(ferry_stream *stream, struct ferry__ctx *ctx, bool *clos
     }
     while (m->taken < m->source.n)
         discard(m, m->source.items[m->taken++]);
+    ferry__lock(&m->lock);
+    m->source_closed = true;
+    ferry__unlock(&m->lock);
     int64_t source = ferry_stream_close(m->source.stream);
     return first < 0 ? first : source < 0 ? source : 0;
 }

@@ -181,45 +181,52 @@ int64_t ferry_stream_close(ferry_stream *stream) {
 
 /* ---- A loop's shutdown ----------------------------------------------------------------------- */
 
-/* The latest stream that wasn't told yet, with references on it and on what it waits for; NULL:
- * none is left. */
-static ferry_stream *untold(ferry_loop *loop, ferry_future **producer, ferry_executor **strand) {
+void ferry__stream_hold(struct ferry__stream_held *held, ferry_stream *stream) {
+    atomic_fetch_add_explicit(&stream->refs, 1, memory_order_relaxed);
+    *held = (struct ferry__stream_held){stream, ferry_ref(stream->producer), stream->strand};
+    if (held->strand)
+        ferry__executor_ref(held->strand);
+}
+
+void ferry__stream_let_go(const struct ferry__stream_held *held) {
+    if (!held->stream)
+        return;
+    if (held->strand)
+        ferry__executor_unref(held->strand);
+    ferry_detach(held->producer);
+    unref(held->stream);
+}
+
+/* The latest stream that wasn't told yet; false: none is left. */
+static bool untold(ferry_loop *loop, struct ferry__stream_held *held) {
     ferry__lock(&loop->streams_lock);
     ferry_stream *stream = loop->streams;
     while (stream && stream->told)
         stream = stream->next;
     if (stream) {
         stream->told = true;
-        atomic_fetch_add_explicit(&stream->refs, 1, memory_order_relaxed);
-        *producer = ferry_ref(stream->producer);
-        *strand = stream->strand;
-        if (*strand)
-            ferry__executor_ref(*strand);
+        ferry__stream_hold(held, stream);
     }
     ferry__unlock(&loop->streams_lock);
     FERRY__POINT(stream_untold);
-    return stream;
+    return stream != NULL;
 }
 
 size_t ferry__streams_end(ferry_loop *loop, struct ferry__ctx *ctx, int64_t deadline) {
     size_t left = 0;
-    ferry_future *producer;
-    ferry_executor *strand;
-    for (ferry_stream *stream; (stream = untold(loop, &producer, &strand)) != NULL;) {
-        stream->kind->stop(stream);
-        if (producer && ferry__future_observe(producer, ctx, deadline, 0) < 0) {
+    struct ferry__stream_held held;
+    while (untold(loop, &held)) {
+        held.stream->kind->stop(held.stream);
+        if (held.producer && ferry__future_observe(held.producer, ctx, deadline, 0) < 0) {
             ferry__log(FERRY_LOG_WARNING,
                        "shutdown: stream '%s' is left behind: its producer "
                        "doesn't end",
-                       producer->name);
+                       held.producer->name);
             left++;
         }
-        if (strand) {
-            left += ferry__executor_join(strand, ctx, deadline);
-            ferry__executor_unref(strand);
-        }
-        ferry_detach(producer);
-        unref(stream);
+        if (held.strand)
+            left += ferry__executor_join(held.strand, ctx, deadline);
+        ferry__stream_let_go(&held);
     }
     return left;
 }

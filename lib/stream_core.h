@@ -37,6 +37,15 @@ struct ferry_stream {
 /* Begins with `refs` references, on the list of the current loop. */
 void ferry__stream_init(ferry_stream *stream, const struct ferry__stream_kind *kind, int refs,
                         struct ferry__ctx *ctx);
+/* A stream that is to be stopped while its consumer may close it: references on it, and on what it
+ * uses until the close. Whoever holds it sees to it that it isn't closed yet. */
+struct ferry__stream_held {
+    ferry_stream *stream; /* NULL: none */
+    ferry_future *producer;
+    ferry_executor *strand;
+};
+void ferry__stream_hold(struct ferry__stream_held *held, ferry_stream *stream);
+void ferry__stream_let_go(const struct ferry__stream_held *held); /* may free it: no lock */
 /* No stream could be made: NULL, with errno and the error set. `ctx` may be NULL. */
 ferry_stream *ferry__stream_refuse(struct ferry__ctx *ctx, int code, struct ferry__detail *why);
 

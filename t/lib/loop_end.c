@@ -14,6 +14,7 @@
 #include "core.h"
 #include "parked.h"
 #include "points.h"
+#include "pools.h"
 #include "support.h"
 #include "waiters.h"
 
@@ -579,6 +580,56 @@ static void ended_before_it_was_given(void **state) {
     }
 }
 
+/* ---- Streams ----------------------------------------------------------------------------------- */
+
+struct mapping {
+    ferry_executor *pool;
+    ferry_future *job;
+    gate close;
+    int64_t closed;
+};
+
+static int64_t maps(void *arg) {
+    struct mapping *m = arg;
+    void *items[] = {NULL, NULL};
+    ferry_source source = {.items = items, .n = 2};
+    source = (ferry_source){.stream = ferry_map_submit(m->pool, nothing, &source, NULL)};
+    ferry_stream *map = ferry_map_submit(m->pool, nothing, &source, NULL);
+    void *item;
+    CHECK_INT(ferry_stream_next(map, &item), 0);
+    gate_wait(&m->close);
+    m->closed = ferry_stream_close(map);
+    return 0;
+}
+
+static int64_t starts_to_map(void *arg) {
+    struct mapping *m = arg;
+    m->job = ferry_submit(m->pool, maps, m);
+    return 0;
+}
+
+/* The shutdown is about to stop a map of a map when a job closes both. */
+static void a_map_is_closed_meanwhile(void **state) {
+    (void)state;
+    struct mapping m = {.pool = make_pool(2, NULL), .close = GATE_INIT, .closed = 1};
+    struct asked asked = {.loop = ferry_loop_new(), .grace_ms = FERRY_FOREVER, .rc = 1};
+    struct point_stop stop;
+    assert_int_equal(ferry_loop_run(asked.loop, starts_to_map, &m), 0);
+    gate_wait_arrivals(&m.close, 1);
+    point_stop(&stop, "stream_untold");
+    pthread_t other = start_thread(shuts_down, &asked);
+    point_wait(&stop);
+    gate_open(&m.close);
+    int64_t rc = ferry_await(m.job);
+    point_go(&stop);
+    pthread_join(other, NULL);
+    assert_int_equal(rc, 0);
+    assert_int_equal(m.closed, 0);
+    assert_int_equal(asked.rc, 0);
+    end_pool(m.pool);
+    assert_int_equal(ferry_loop_free(asked.loop), 0);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a callback for a handle that has ended, when the loop is about to be down",
@@ -607,6 +658,8 @@ int main(void) {
              the_background_is_closed_meanwhile),
         CASE("what was handed to the background has ended before that call is over",
              ended_before_it_was_given),
+        CASE("a job closes a map of a map that the shutdown is about to stop",
+             a_map_is_closed_meanwhile),
     };
     return SUPPORT_RUN(tests);
 }
