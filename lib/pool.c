@@ -47,6 +47,7 @@ static int64_t fail_late(ferry_pool *pool, const char *what, int64_t ms) {
     pool->stats.timeouts++;
     stats = pool->stats;
     ferry__unlock(&pool->lock);
+    FERRY__POINT(pool_late);
     return ferry_fail(
         -ETIMEDOUT,
         "pool '%s': %s within %lld ms: of at most %zu there are %zu lent, %zu idle, %zu being "
@@ -344,9 +345,15 @@ static int64_t fill(ferry_pool *pool, struct ferry__ctx *ctx) {
         ferry__unlock(&pool->lock);
         rc = obtain(slot, ctx, &resource, ms, ferry__deadline(ms));
     }
-    for (size_t i = 0; i < pool->options.max; i++)
-        if (pool->slots[i].state == FERRY__SLOT_LENT)
-            give_back(pool, pool->slots[i].resource, false);
+    for (size_t i = 0; i < pool->options.max; i++) {
+        /* A job that nobody waits for any more may be about to change it. */
+        ferry__lock(&pool->lock);
+        struct ferry__slot *slot = &pool->slots[i];
+        void *lent = slot->state == FERRY__SLOT_LENT ? slot->resource : NULL;
+        ferry__unlock(&pool->lock);
+        if (lent)
+            give_back(pool, lent, false);
+    }
     return rc;
 }
 

@@ -24,7 +24,7 @@ struct ferry__slot {
     bool ran;                        /* the owner's: its job has begun */
     struct ferry__link link;         /* on the job, whose handle it holds a reference of */
     struct ferry__waiter *
-        requester; /* with the link, under the pool's lock: who waits for the job; NULL: has left */
+        requester; /* under the pool's lock: who waits for the job; NULL: nobody, or has left */
 };
 
 struct ferry_pool {

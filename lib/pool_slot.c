@@ -411,6 +411,7 @@ static int64_t conclude(struct ferry__slot *slot, int64_t rc, void **resource) {
     struct ferry__follow follow = {0};
     ferry__lock(&pool->lock);
     pool->stats.preparing--;
+    slot->requester = NULL;
     bool lent = rc >= 0 && !pool->closed;
     if (lent) {
         *resource = slot->resource;
@@ -477,10 +478,11 @@ static int64_t prepare_by_job(struct ferry__slot *slot, struct ferry__ctx *ctx, 
     struct ferry__waiter w;
     ferry__waiter_init(&w, ctx);
     slot->link = (struct ferry__link){.notify = when_done, .after = prepared};
+    ferry__lock(&pool->lock); /* who has left it may be looking whose it is */
     slot->requester = &w;
+    ferry__unlock(&pool->lock);
     FERRY__POINT(pool_submitted);
     if (!ferry__future_link(f, &slot->link)) {
-        slot->requester = NULL;
         int64_t result = f->result;
         if (result < 0)
             result = job_failed(ctx, result, ferry__detail_ref(f->detail));

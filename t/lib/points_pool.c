@@ -297,6 +297,88 @@ static void left_and_asked_for_again(void **state) {
     end_pool(executor);
 }
 
+/* The same, both at once: one looks whose slot it is while the other one makes it its own. */
+static void left_while_it_is_asked_for_again(void **state) {
+    (void)state;
+    for (int round = 0; round < 10; round++) {
+        gate making = GATE_INIT;
+        struct works w = {.stands = &making};
+        ferry_executor *executor = make_pool(1, NULL);
+        ferry_pool *pool = open_pool(
+            &w, 1,
+            (ferry_pool_options){
+                .executor = executor, .check = look, .check_after_ms = FERRY_POOL_CHECK_ALWAYS});
+        struct taker first = {.pool = pool}, second = {.pool = pool};
+        pthread_t one = start_in_thread(take, &first);
+        gate_wait_arrivals(&making, 1);
+        struct point_stop leaving, taken;
+        point_stop_thread(&leaving, "park_over", one);
+        ferry_scope_cancel(&first.scope);
+        point_wait(&leaving);
+        gate_open(&making);
+        while (pool_stats(pool).idle == 0)
+            sched_yield();
+        point_stop(&taken, "pool_taken");
+        pthread_t two = start_in_thread(take, &second);
+        point_wait(&taken);
+        point_go(&leaving);
+        point_go(&taken);
+        pthread_join(one, NULL);
+        pthread_join(two, NULL);
+        assert_int_equal(first.rc, -ECANCELED);
+        assert_int_equal(second.rc, 0);
+        assert_int_equal(ferry_pool_release(pool, second.thing), 0);
+        end_of(pool, &w);
+        end_pool(executor);
+        gate_destroy(&making);
+    }
+}
+
+/* ---- Filling --------------------------------------------------------------------------------- */
+
+struct filler {
+    struct works works;
+    ferry_executor *executor;
+    int64_t rc;
+};
+
+static void *fill_thread(void *arg) {
+    struct filler *f = arg;
+    ferry_pool *pool;
+    ferry_pool_options options = {.name = "works",
+                                  .create = make,
+                                  .destroy = unmake,
+                                  .arg = &f->works,
+                                  .max = 2,
+                                  .min = 1,
+                                  .fill = true,
+                                  .acquire_ms = 5,
+                                  .idle_ms = FERRY_FOREVER,
+                                  .executor = f->executor};
+    f->rc = ferry_pool_new(&pool, &options);
+    return NULL;
+}
+
+/* Nobody waits for the job any more, which ends while what there is so far is given back. */
+static void filled_too_late(void **state) {
+    (void)state;
+    for (int round = 0; round < 10; round++) {
+        gate making = GATE_INIT;
+        struct filler f = {.works.stands = &making, .executor = make_pool(1, NULL)};
+        struct point_stop failed;
+        point_stop(&failed, "pool_late");
+        pthread_t thread = start_thread(fill_thread, &f);
+        point_wait(&failed);
+        gate_open(&making);
+        point_go(&failed);
+        pthread_join(thread, NULL);
+        assert_int_equal(f.rc, -ETIMEDOUT);
+        assert_int_equal(f.works.destroyed, f.works.made); /* none if the job hadn't begun */
+        end_pool(f.executor);
+        gate_destroy(&making);
+    }
+}
+
 /* ---- The pool stays until everybody is out --------------------------------------------------- */
 
 static void *release_thread(void *arg) {
@@ -362,6 +444,9 @@ int main(void) {
         CASE("the same with one that expires: it stays", expired_to_be_cancelled),
         CASE("LIM-06 cancelled while a job creates, and the place is the next one's already",
              left_and_asked_for_again),
+        CASE("LIM-06 cancelled while a job creates, and the place becomes the next one's",
+             left_while_it_is_asked_for_again),
+        CASE("a pool isn't filled in time, and the job ends all the same", filled_too_late),
         CASE("a pool isn't freed while somebody sets its alarm", closed_before_the_alarm_is_set),
         CASE("a pool isn't freed while a waiter leaves", closed_before_the_waiter_is_out),
     };
