@@ -531,7 +531,8 @@ static void after_a_fork(void **state) {
 
 /* ---- Without memory -------------------------------------------------------------------------- */
 
-static int accepted, seen;
+static int accepted;
+static atomic_int seen; /* by a task, a job, and whoever hears of an error */
 
 static int64_t marks(void *arg) {
     (void)arg;

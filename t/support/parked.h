@@ -74,10 +74,13 @@ static inline void keep_log(struct kept_log *log, int level, const char *text) {
     ferry_log_set(keep_log_message, log);
 }
 
-/* The log goes where it went before. */
+/* The log goes where it went before. A message that is just being written may still come here. */
 static inline unsigned kept_messages(struct kept_log *log) {
     ferry_log_set(NULL, NULL);
-    return log->count;
+    ferry__lock(&log->lock);
+    unsigned count = log->count;
+    ferry__unlock(&log->lock);
+    return count;
 }
 
 #endif
