@@ -242,6 +242,7 @@ void ferry__executor_unlock(ferry_executor *executor) {
 
 void ferry__line_push(ferry_executor *executor, struct ferry__work *work) {
     work->next = NULL;
+    work->ahead = NULL;
     work->prev = executor->last;
     if (work->prev)
         work->prev->next = work;
@@ -406,7 +407,7 @@ static void list_running(ferry_executor *executor) {
     for (struct ferry__work *work = executor->running; work && listed < 8; work = work->next) {
         const struct ferry__job *job = ferry__container(work, struct ferry__job, work);
         snprintf(names[listed], FERRY__NAME_MAX, "%s", job->future.name);
-        ages[listed++] = (long long)((now - job->started) / FERRY__MS);
+        ages[listed++] = (long long)((now - job->work.started) / FERRY__MS);
     }
     ferry__executor_unlock(executor);
     for (size_t i = 0; i < listed; i++)

@@ -33,6 +33,10 @@ enum ferry__wanted {
                       * in a moment */
 };
 
+/* So many jobs before its turn a job is fetched from the processor where it was submitted. One
+ * would do where jobs take longer than that. */
+enum { FERRY__AHEAD = 4 };
+
 /* What stands in a line: a job, or a strand's turn in its pool's line; what is at work, in a list.
  * The rest is a job's: the record is filled up, so that a job's line is enough for it. */
 struct ferry__work {
@@ -45,6 +49,11 @@ struct ferry__work {
                                   * ended */
     _Atomic uint8_t request;     /* atomic: enum ferry__request */
     uint32_t calm;               /* fixed: of the context that it will be */
+    union {
+        const struct ferry__work *ahead; /* in a line, at a door: who came FERRY__AHEAD places
+                                          * behind it, and may be gone; only to be fetched from */
+        int64_t started;         /* at work: since when; under the executor's lock */
+    };
 };
 
 struct ferry__turn {
@@ -65,7 +74,6 @@ struct ferry__job {
     void *arg;
     ferry_loop *home;            /* fixed: future.home, which holds a reference; NULL */
     struct ferry__cell *inherited; /* a reference; NULL. Fixed */
-    int64_t started;             /* clock; under the executor's lock */
 
     int64_t deadline;            /* fixed; where future.dated */
     _Atomic uintptr_t runner;    /* atomic: the struct ferry__thread that runs fn; plus 1: it was
@@ -105,15 +113,17 @@ struct ferry_executor {
     char apart_door[FERRY__LINE_SIZE + 4]; /* what submitters write stands apart from what threads
                                             * write */
 
-    unsigned in_lock;    /* of a pool's door; comes after `lock`; guards the five below */
+    unsigned in_lock;    /* of a pool's door; comes after `lock`; guards the six below */
     size_t at_door;
     struct ferry__work *_Atomic in_first; /* the oldest at the door; also looked at without the
                                            * lock */
     struct ferry__work *in_last;
+    struct ferry__work *in_before; /* FERRY__AHEAD places before the next to come, once as many are
+                                    * there; till then the first */
     uint64_t entered;    /* jobs that ever came to the door or into the line */
     uint64_t left_seen;  /* of them: an older value of `left` */
 
-    char apart_both[FERRY__LINE_SIZE + 16];
+    char apart_both[FERRY__LINE_SIZE + 8];
 
     _Atomic int wanted;  /* a pool: enum ferry__wanted (threads.c); under `lock`; also read under
                           * in_lock */
@@ -235,7 +245,7 @@ static inline void ferry__work_done(struct ferry__work **list, struct ferry__wor
         work->next->prev = work->prev;
 }
 static inline void ferry__executor_began(ferry_executor *executor, struct ferry__job *job) {
-    job->started = ferry__now_roughly();
+    job->work.started = ferry__now_roughly();
     executor->stats.running++;
     executor->stats.started++;
     ferry__at_work(&executor->running, &job->work);

@@ -160,7 +160,10 @@ static void give_token(struct ferry__job *job) {
 
 static void home_run(ferry_loop *loop, struct ferry__item *item) {
     struct ferry__job *job = job_of(item);
-    ferry__prefetch_to_write(&job->work); /* the record is used again soon */
+    /* The next one's record is used again soon. (It may be something else than a job's.) */
+    struct ferry__item *next = loop->inbox.first;
+    if (next)
+        ferry__prefetch_to_write(&job_of(next)->work);
     if (still_counted(job))
         ferry__loop_count_here(loop, -1); /* it is awake, and sees for itself */
     ferry__future_tell_home(&job->future, loop); /* a turn holds a reference on the loop of its own */

@@ -259,6 +259,13 @@ leave_at_door(ferry_executor *pool, struct ferry__job *job, const struct ferry__
     else
         atomic_store_explicit(&pool->in_first, work, memory_order_relaxed);
     pool->in_last = work;
+    work->ahead = NULL;
+    if (pool->at_door >= FERRY__AHEAD) {
+        pool->in_before->ahead = work;
+        pool->in_before = pool->in_before->next;
+    } else if (pool->at_door == 0) {
+        pool->in_before = work;
+    }
     pool->at_door++;
     pool->entered++;
     int wanted = atomic_load_explicit(&pool->wanted, memory_order_relaxed);

@@ -357,10 +357,10 @@ static void keep_pace(struct ferry__threads *pool, struct ferry__worker *w) {
     w->streak_began = now;
 }
 
-/* What may be run next comes from another processor: it may come while this one is run. */
-static void prefetch(struct ferry__work *work) {
+/* What is run soon comes from another processor: it may come while others are run. */
+static void prefetch(const struct ferry__work *work) {
     ferry__prefetch_to_write(work);
-    ferry__prefetch_to_write(ferry__container(work, struct ferry__job, work));
+    ferry__prefetch_to_write((const char *)work - offsetof(struct ferry__job, work));
 }
 
 /* Counts the job that it has run as ended (NULL: none), and takes the first of the line; the
@@ -391,9 +391,10 @@ static enum step look_locked(struct ferry__threads *pool, struct ferry__worker *
         ferry__at_work(&pool->turns, *work);
         executor->stats.running++;
     } else {
+        const struct ferry__work *ahead = (*work)->ahead;
         ferry__executor_began(executor, ferry__executor_take(executor, *work));
-        if (executor->first)
-            prefetch(executor->first);
+        if (ahead || executor->first)
+            prefetch(ahead ? ahead : executor->first);
         keep_pace(pool, w);
         if (executor->wait_first) {
             ferry__lock(&executor->in_lock);
