@@ -82,7 +82,8 @@ void ferry__log(int level, const char *fmt, ...) FERRY_PRINTF(2, 3);
 /* ---- debug.c: handles that were lost --------------------------------------------------------- */
 
 extern _Atomic int ferry__debug_wanted; /* -1: the environment wasn't looked at */
-void ferry__debug_made(ferry_future *f); /* as long as that isn't 0 */
+void ferry__debug_made(ferry_future *f); /* as long as that isn't 0; it has a name */
+void ferry__debug_name(ferry_future *f, const char *name); /* another one, which it owns */
 void ferry__debug_ended(ferry_future *f);
 void ferry__debug_forked(void); /* in the child of a fork */
 

@@ -4,10 +4,16 @@
  *
  * The list is guarded by its lock. A handle is on it from its making to its end; being on it at
  * the end of the process means that somebody still holds a reference that he can't use any more.
+ * Other threads may run on then, and come to the end of a handle: so each is taken off the list,
+ * with what there is to say about it, before that is said without the lock. What is read of it under
+ * the lock is its state and its name; a name that it gets when it is on the list already is given to
+ * it under the lock, too.
  * Without FERRY_DEBUG nothing is kept, and the cost is one comparison a handle. */
 #include "config.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #ifdef HAVE_EXECINFO_H
 #include <execinfo.h>
@@ -78,15 +84,48 @@ void ferry__debug_ended(ferry_future *f) {
     ferry__free(origin);
 }
 
+void ferry__debug_name(ferry_future *f, const char *name) {
+    ferry__lock(&lock);
+    f->name = name;
+    ferry__unlock(&lock);
+}
+
+struct lost {
+    char name[FERRY__NAME_MAX];
+    bool ended;
+    int n;
+    void *frames[FRAMES];
+};
+
+/* The latest; false: none is left. */
+static bool take(struct lost *lost) {
+    ferry__lock(&lock);
+    struct ferry__origin *origin = made;
+    if (origin) {
+        const ferry_future *f = origin->future;
+        snprintf(lost->name, sizeof lost->name, "%s", f->name);
+        lost->ended = ferry__future_done(f);
+        lost->n = origin->n;
+        memcpy(lost->frames, origin->frames, sizeof lost->frames);
+        made = origin->next;
+        if (made)
+            made->prev = NULL;
+        origin->next = NULL;
+    }
+    ferry__unlock(&lock);
+    return origin != NULL;
+}
+
 __attribute__((destructor)) static void report(void) {
-    for (struct ferry__origin *origin = made; origin; origin = origin->next) {
+    struct lost lost;
+    atomic_store_explicit(&ferry__debug_wanted, 0, memory_order_relaxed); /* no more of them */
+    while (take(&lost)) {
         ferry__log(FERRY_LOG_WARNING,
                    "the handle of '%s' (%s) was neither awaited nor detached; it was made here:",
-                   origin->future->name,
-                   ferry__future_done(origin->future) ? "ended" : "still running");
+                   lost.name, lost.ended ? "ended" : "still running");
 #ifdef HAVE_EXECINFO_H
-        char **where = backtrace_symbols(origin->frames, origin->n);
-        for (int i = SKIPPED; where && i < origin->n; i++)
+        char **where = backtrace_symbols(lost.frames, lost.n);
+        for (int i = SKIPPED; where && i < lost.n; i++)
             ferry__log(FERRY_LOG_WARNING, "    %s", where[i]);
         free(where);
 #endif

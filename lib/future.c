@@ -67,8 +67,11 @@ FERRY__NOINLINE void ferry__future_name(ferry_future *f, const char *name) {
     size_t length = strnlen(name, FERRY__NAME_MAX - 1);
     memcpy(copy, name, length);
     copy[length] = '\0';
-    f->name = copy;
     f->named = true;
+    if (f->origin)
+        ferry__debug_name(f, copy);
+    else
+        f->name = copy;
 }
 
 void ferry__future_init(ferry_future *f, enum ferry__kind kind, const char *name,

@@ -85,9 +85,10 @@ static FERRY__NOINLINE struct ferry__job *fresh(void) {
     struct ferry__job *job = ferry__record_get(sizeof *job);
     if (!job)
         return NULL;
-    ferry__future_init(&job->future, FERRY__IS_JOB, NULL, NULL);
-    job->work.is_turn = false;
+    ferry__zero_words(&job->future, sizeof job->future);
     ferry__job_blank(job);
+    job->work.is_turn = false;
+    ferry__future_begin(&job->future, FERRY__IS_JOB, NULL, "job"); /* last: debug.c has it then */
     return job;
 }
 

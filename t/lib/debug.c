@@ -11,6 +11,7 @@
 #include <ferry.h>
 
 #include "support.h"
+#include "waiters.h"
 
 static char heard[16384];
 
@@ -103,12 +104,43 @@ static void nothing_is_kept_without_it(void **state) {
     assert_string_equal(heard, "");
 }
 
+static void *makes_and_takes(void *arg) {
+    const ferry_job_options named = {.name = "taken"};
+    ferry_executor *here;
+    CHECK_INT(ferry_inline_new(&here), 0);
+    for (int i = 0;; i++) {
+        CHECK_INT(ferry_await(ferry_submit_with(here, nothing, NULL, &named)), 0);
+        if (i == 10)
+            gate_open(arg);
+    }
+    return NULL;
+}
+
+static int64_t leaves_a_thread_at_it(void *arg) {
+    static gate at_it = GATE_INIT;
+    (void)arg;
+    lost = ferry_submit_with(NULL, nothing, NULL, &(ferry_job_options){.name = "forgotten"});
+    start_thread(makes_and_takes, &at_it);
+    gate_wait(&at_it);
+    return ferry_wait(lost);
+}
+
+/* The process ends while a thread of the program still makes handles and takes them. */
+static void others_go_on_meanwhile(void **state) {
+    (void)state;
+    for (int i = 0; i < 10 && support_in_time(); i++) {
+        assert_int_equal(in_a_process(leaves_a_thread_at_it, "1"), 0);
+        assert_non_null(strstr(heard, "the handle of 'forgotten' (ended)"));
+    }
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a handle that was neither awaited nor detached is named, once",
              a_lost_handle_is_named),
         CASE("so is one of many plain jobs", one_of_many_plain_jobs),
         CASE("handles that were taken aren't", what_was_taken_is_not),
+        CASE("others make handles and take them while the process ends", others_go_on_meanwhile),
         CASE("without FERRY_DEBUG nothing is said", nothing_is_kept_without_it),
     };
     return SUPPORT_RUN(tests);
