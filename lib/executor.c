@@ -160,8 +160,10 @@ ferry_executor *ferry_executor_default(void) {
     ferry_loop *loop = ferry__loop_of(ctx);
     _Atomic(ferry_executor *) *place = loop ? &loop->executor : &process_executor;
     ferry_executor *executor = atomic_load(place);
-    if (executor)
+    if (executor) {
+        FERRY__POINT(executor_default);
         return executor;
+    }
     ferry_executor *fresh;
     if (ferry_executor_new(&fresh, NULL) < 0)
         return NULL;
@@ -179,16 +181,15 @@ ferry_executor *ferry_executor_default(void) {
  * tool that looks for leaks at exit finds none. */
 __attribute__((destructor)) static void end_of_process(void) {
     ferry_executor *executor = atomic_exchange(&process_executor, NULL);
-    if (executor && !ferry__forked(atomic_load(&executor->generation)))
-        ferry__executor_dismiss(executor);
+    if (!executor || ferry__forked(atomic_load(&executor->generation)))
+        return;
+    ferry__executor_dismiss(executor);
+    ferry_executor_free(executor);
 }
 
 void ferry__executor_dismiss(ferry_executor *executor) {
-    if (!executor)
-        return;
     ferry_executor_close(executor, FERRY_CLOSE_DRAIN);
     ferry__pool_idle_out(executor);
-    ferry_executor_free(executor);
 }
 
 /* ---- Locks and door --------------------------------------------------------------------------------------- */

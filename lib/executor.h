@@ -271,7 +271,7 @@ extern struct ferry__detail ferry__say_closed, ferry__say_no_thread;
  * current region is cancelled, or the deadline has passed. Returns how many jobs are left; they
  * are logged. The context must be able to park. */
 size_t ferry__executor_join(ferry_executor *executor, struct ferry__ctx *ctx, int64_t deadline);
-/* Gives up a loop's own executor: closes it and waits until its idle threads are gone. */
+/* Closes a loop's own executor, or the process's, and waits until its idle threads are gone. */
 void ferry__executor_dismiss(ferry_executor *executor);
 
 /* Under the lock. A job that a thread, or a turn, will take at once doesn't wait: it needs no

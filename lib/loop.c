@@ -80,7 +80,7 @@ void ferry__loop_unref(ferry_loop *loop) {
     if (atomic_fetch_sub_explicit(&loop->refs, 1, memory_order_acq_rel) != 1)
         return;
     ferry__inbox_fini(&loop->inbox);
-    ferry_executor_free(atomic_load(&loop->executor)); /* made by a job that outlived the loop */
+    ferry_executor_free(atomic_load(&loop->executor)); /* a job that outlived it may have used it */
     ferry__detail_unref(loop->background.detail);
     ferry__free(loop);
 }
@@ -504,8 +504,10 @@ static void destroy(ferry_loop *loop) {
     if (loop->closing) /* there was no need of it */
         ferry__future_unref(&loop->closing->future);
     loop->closing = NULL;
-    ferry__executor_dismiss(atomic_exchange(&loop->executor, NULL));
-    atomic_store(&loop->state, FERRY__LOOP_DOWN);
+    atomic_store(&loop->state, FERRY__LOOP_DOWN); /* then: who makes an executor now looks at it */
+    ferry_executor *executor = atomic_load(&loop->executor);
+    if (executor) /* it stays: a job that was given up may just be about to use it */
+        ferry__executor_dismiss(executor);
     ferry__loop_unbind(loop);
     close_inbox(loop);
     free_events(loop, ferry__loop_base_gone(loop));

@@ -1,5 +1,6 @@
 /* Jobs at moments that no luck is needed to hit: submitted while their scope is being cancelled;
- * and on their way home, to the loop that they were submitted from, while that ends. */
+ * and on their way home, to the loop that they were submitted from, while that ends; and given up,
+ * using what that loop had. */
 #include "config.h"
 
 #include <errno.h>
@@ -236,6 +237,57 @@ static void a_loop_is_freed_after_a_job_came_home_late(void **state) {
     }
 }
 
+/* ---- Given up -------------------------------------------------------------------------------- */
+
+struct deaf {
+    ferry_executor *pool;
+    gate gate; /* the job stands there */
+    atomic_int result; /* of what it submits */
+};
+
+static int64_t submits_when_it_is_late(void *arg) {
+    struct deaf *d = arg;
+    gate_wait(&d->gate);
+    ferry_scope shield = FERRY_SCOPE_INIT;
+    ferry_shield_open(&shield, FERRY_FOREVER);
+    atomic_store(&d->result, (int)ferry_await(ferry_submit(NULL, nothing, NULL)));
+    return ferry_scope_close(&shield, 0);
+}
+
+static int64_t gives_it_up(void *arg) {
+    static const ferry_job_options options = {.name = "deaf", .policy = FERRY_JOB_ABANDON};
+    struct deaf *d = arg;
+    CHECK_INT(ferry_await(ferry_submit(NULL, nothing, NULL)), 0); /* the loop has an executor */
+    ferry_future *job = ferry_submit_with(d->pool, submits_when_it_is_late, d, &options);
+    gate_wait_arrivals(&d->gate, 1);
+    CHECK_INT(ferry_cancel(job), FERRY_CANCEL_ASKED);
+    CHECK_INT(ferry_await(job), FERRY_EJOBCANCELED);
+    return 0;
+}
+
+/* Its thread is about to submit to the loop's own executor, and stands there until that loop is
+ * gone. */
+static void given_up_and_its_loop_is_gone(void **state) {
+    (void)state;
+    struct deaf d = {.pool = make_pool(1, NULL), .gate = GATE_INIT};
+    struct kept_log log;
+    keep_log(&log, FERRY_LOG_WARNING, "");
+    ferry_loop *loop = ferry_loop_new();
+    assert_int_equal(ferry_loop_run(loop, gives_it_up, &d), 0);
+    struct point_stop stop;
+    point_stop(&stop, "executor_default");
+    gate_open(&d.gate);
+    point_wait(&stop);
+    int shut = ferry_loop_shutdown(loop, FERRY_FOREVER), freed = ferry_loop_free(loop);
+    point_go(&stop);
+    assert_int_equal(shut, 0);
+    assert_int_equal(freed, 0);
+    end_pool(d.pool);
+    assert_int_equal(atomic_load(&d.result), FERRY_ECLOSED);
+    kept_messages(&log);
+    gate_destroy(&d.gate);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a job that is submitted while its scope is being cancelled sees that",
@@ -253,6 +305,8 @@ int main(void) {
              a_loop_isnt_freed_before_its_job_is_home),
         CASE("RUN-05 a loop that was shut down is freed when its last job has come home",
              a_loop_is_freed_after_a_job_came_home_late),
+        CASE("a job that was given up uses its loop's executor, and the loop is gone",
+             given_up_and_its_loop_is_gone),
     };
     return SUPPORT_RUN(tests);
 }
