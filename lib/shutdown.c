@@ -307,7 +307,9 @@ int ferry_loop_shutdown(ferry_loop *loop, int64_t grace_ms) {
     bool here = ferry__loop_here(loop);
     if (!here && nobody_runs(loop)) {
         int rc = run_shutdown(loop, &request, NULL);
-        if (rc == -EINPROGRESS)
+        if (rc == FERRY_ECLOSED && state_of(loop) == FERRY__LOOP_DOWN)
+            return 0; /* another thread did that meanwhile */
+        if (rc == -EINPROGRESS || rc == FERRY_ECLOSED)
             return join(loop);
         if (rc != -EINVAL) /* else another thread runs it since */
             return rc;

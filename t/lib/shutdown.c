@@ -244,6 +244,47 @@ static void when_nobody_runs_it(void **state) {
     }
 }
 
+struct at_once {
+    ferry_loop *loop;
+    _Atomic int *missing; /* to begin together */
+    bool runs;
+};
+
+static void *shuts_down_or_runs(void *arg) {
+    struct at_once *a = arg;
+    atomic_fetch_sub(a->missing, 1);
+    while (atomic_load(a->missing) > 0)
+        continue;
+    if (a->runs) {
+        int64_t rc = ferry_loop_run(a->loop, nothing, NULL);
+        CHECK(rc == 0 || rc == FERRY_ECLOSED || rc == -EINVAL);
+    } else {
+        int rc = ferry_loop_shutdown(a->loop, 0);
+        CHECK(rc == 0 || rc == -EINPROGRESS);
+    }
+    return NULL;
+}
+
+/* Each of them finds a loop that nobody runs. */
+static void by_several_threads(void **state) {
+    (void)state;
+    int rounds = support_slow() ? 200 : 1000;
+    for (int round = 0; round < rounds && support_in_time(); round++) {
+        ferry_loop *loop = ferry_loop_new();
+        _Atomic int missing = 2;
+        struct at_once both[2];
+        pthread_t threads[2];
+        for (int i = 0; i < 2; i++) {
+            both[i] = (struct at_once){loop, &missing, i == 0 && round % 2 == 0};
+            threads[i] = start_thread(shuts_down_or_runs, &both[i]);
+        }
+        for (int i = 0; i < 2; i++)
+            pthread_join(threads[i], NULL);
+        assert_int_equal(ferry_loop_shutdown(loop, 0), 0);
+        assert_int_equal(ferry_loop_free(loop), 0);
+    }
+}
+
 /* ferry_loop_stop() ends runs, not a shutdown. */
 static int64_t stops_the_loop(void *arg) {
     ferry_loop *loop = arg;
@@ -676,6 +717,7 @@ int main(void) {
         CASE("asked for by a callback, hardly begun when the run is over", asked_and_over),
         CASE("from another thread", from_a_thread),
         CASE("RUN-05 when nobody runs it, and once more", when_nobody_runs_it),
+        CASE("RUN-05 by several threads at once when nobody runs it", by_several_threads),
         CASE("ferry_loop_stop() doesn't end it", not_stopped),
         CASE("after a stopped run", of_a_stopped_run),
         CASE("from a callback of the program's on its own base", from_the_programs_callback),
