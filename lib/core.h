@@ -132,7 +132,7 @@ struct ferry__ctx {
     struct ferry_scope root;  /* where a cancel of the handle lands */
     struct ferry__waiter *parked;
     int64_t wait_deadline;
-    const char *waits_for;    /* static string */
+    const char *waits_for;    /* there until the wait is decided: report.c */
     int64_t since;            /* loop time or clock when the wait began */
     ferry_loop *loop;         /* task: its loop; job: the one that it was submitted from, or NULL */
     union {
@@ -708,5 +708,7 @@ size_t ferry__streams_end(ferry_loop *loop, struct ferry__ctx *ctx, int64_t dead
 
 /* report.c: who waits for what, one line a task, to the log. */
 void ferry__loop_report(ferry_loop *loop, const char *why);
+/* Before a string is freed that a wait was described by: no report looks at it after this. */
+void ferry__report_over(void);
 
 #endif

@@ -8,6 +8,7 @@
 extern unsigned ferry__error_lock;
 extern unsigned ferry__log_lock;
 extern unsigned ferry__record_lock;
+extern unsigned ferry__report_lock;
 extern unsigned ferry__service_lock;
 extern unsigned ferry__scope_lock;
 extern unsigned ferry__signal_lock;

@@ -408,6 +408,7 @@ int ferry_queue_free(ferry_queue *queue) {
     if (waited)
         return ferry__refuse(-EBUSY, &say_waited);
     discard(&queue->store, queue->order, queue->item_free);
+    ferry__report_over();
     ferry__free(queue);
     return 0;
 }

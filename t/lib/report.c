@@ -6,7 +6,9 @@
 #include <event2/event.h>
 
 #include "core.h"
+#include "parked.h"
 #include "support.h"
+#include "waiters.h"
 
 static char lines[16][160];
 static int n_lines;
@@ -104,10 +106,41 @@ static void each_state_has_its_words(void **state) {
     event_base_free(base);
 }
 
+static ferry_queue *queue;
+
+static int64_t get(void *arg) {
+    (void)arg;
+    void *item;
+    return ferry_queue_get(queue, &item);
+}
+
+static void *closes_and_frees(void *arg) {
+    (void)arg;
+    ferry_queue_close(queue, false);
+    CHECK_INT(ferry_queue_free(queue), 0);
+    return NULL;
+}
+
+/* The getter was sent to its loop, which hasn't taken it yet. */
+TASK_TEST(what_was_waited_for_is_gone) {
+    ferry_loop *loop = ferry_loop_current();
+    queue = ferry_queue_new(1, &(ferry_queue_options){.name = "gone"});
+    ferry_future *getter = start(loop, get, "getter");
+    until_parked(getter);
+    report(loop);
+    check_line(2, "getter", "has waited for get from gone for ");
+    pthread_join(start_thread(closes_and_frees, NULL), NULL);
+    report(loop);
+    check_line(2, "getter", "has waited for its turn for ");
+    CHECK_INT(ferry_await(getter), FERRY_ECLOSED);
+    return 0;
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a report names every task, the oldest first, and what it does",
              each_state_has_its_words),
+        CASE("a report names nothing that may be gone", what_was_waited_for_is_gone),
     };
     return SUPPORT_RUN(tests);
 }
