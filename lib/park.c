@@ -51,6 +51,8 @@ static void thread_ended(void *record) {
     struct ferry__thread *t = record;
     self = t; /* what is torn down below may ask who runs */
     ferry__ctx_end(&t->ctx);
+    while (t->loop) /* it may outlive its thread, whose record is somebody else's then */
+        ferry__loop_unbind(t->loop);
     ferry__cache_end(&t->cache);
     self = NULL;
     ferry__lock(&spare_lock);

@@ -193,7 +193,8 @@ void ferry__stream_let_go(const struct ferry__stream_held *held) {
         return;
     if (held->strand)
         ferry__executor_unref(held->strand);
-    ferry_detach(held->producer);
+    if (held->producer)
+        ferry__future_unref(held->producer);
     unref(held->stream);
 }
 

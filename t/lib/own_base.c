@@ -309,6 +309,55 @@ static void freed_with_a_task(void **state) {
     assert_int_equal(ferry_loop_shutdown(loop, 0), -EINVAL);
 }
 
+/* ---- Its thread ------------------------------------------------------------------------------ */
+
+struct survivor {
+    struct event_base *base;
+    ferry_loop *loop;
+    struct ferry__thread *record;
+    gate looked;
+};
+
+static void *dispatches_and_ends(void *arg) {
+    struct survivor *s = arg;
+    int n = 0;
+    s->loop = ferry_loop_attach(s->base);
+    s->record = ferry__thread_self();
+    CHECK(ferry__loop_here(s->loop));
+    ferry_detach(ferry_spawn_on(s->loop, counts, &n));
+    event_base_dispatch(s->base);
+    CHECK_INT(n, 1);
+    return NULL;
+}
+
+static void *has_its_record(void *arg) {
+    struct survivor *s = arg;
+    int n = 0;
+    CHECK(ferry__thread_self() == s->record);
+    CHECK(!ferry__loop_here(s->loop));
+    gate_wait(&s->looked);
+    for (int i = 0; i < 100; i++) {
+        ferry_loop *own = ferry_loop_new();
+        CHECK_INT(ferry_loop_run(own, counts, &n), i + 1);
+        CHECK_INT(ferry_loop_free(own), 0);
+    }
+    return NULL;
+}
+
+/* Another thread, which the library keeps in the same record, has loops of its own while the one
+ * that was left is freed. */
+static void its_thread_ends_first(void **state) {
+    (void)state;
+    struct survivor s = {.base = event_base_new(), .looked = GATE_INIT};
+    pthread_join(start_thread(dispatches_and_ends, &s), NULL);
+    pthread_t other = start_thread(has_its_record, &s);
+    gate_wait_arrivals(&s.looked, 1);
+    gate_open(&s.looked);
+    assert_int_equal(ferry_loop_free(s.loop), 0);
+    pthread_join(other, NULL);
+    event_base_free(s.base);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a base with any of libevent's flags", with_any_flags),
@@ -318,6 +367,7 @@ int main(void) {
         CASE("what is handed in between two dispatches", between_two_dispatches),
         CASE("two loops on one base", two_on_one),
         CASE("a base that is freed before its loop", freed_too_early),
+        CASE("a loop whose thread has ended isn't the next thread's", its_thread_ends_first),
         /* the last: it keeps its thread */
         CASE("a base that is freed with a task on it", freed_with_a_task),
     };
