@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "executor.h"
+#include "fork.h"
 
 #define QUEUE_MAX 65536
 
@@ -119,6 +120,8 @@ void ferry__executor_reserve_end(ferry_loop *loop) {
         unref(executor, refs);
 }
 
+unsigned ferry__anew_lock;
+
 static void begin_anew(ferry_executor *executor, uint32_t now) {
     executor->lock = executor->in_lock = 0;
     executor->first = executor->last = executor->in_last = NULL;
@@ -145,8 +148,13 @@ FERRY__NOINLINE void ferry__executor_check_fork_slow(ferry_executor *executor) {
     if (executor->kind == FERRY__STRAND) /* it may be younger than its pool */
         ferry__executor_check_fork(ferry__strand_pool(executor));
     uint32_t now = atomic_load_explicit(&ferry__generation, memory_order_relaxed);
+    if (atomic_load_explicit(&executor->generation, memory_order_acquire) == now)
+        return;
+    FERRY__POINT(executor_anew);
+    ferry__lock(&ferry__anew_lock); /* one of the child's threads does it, for all */
     if (atomic_load_explicit(&executor->generation, memory_order_relaxed) != now)
         begin_anew(executor, now);
+    ferry__unlock(&ferry__anew_lock);
 }
 
 /* ---- The default ones ------------------------------------------------------------------------------------ */

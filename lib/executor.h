@@ -171,7 +171,7 @@ void ferry__executor_init(ferry_executor *executor, enum ferry__executor_kind ki
 void ferry__executor_check_fork_slow(ferry_executor *executor);
 static inline void ferry__executor_check_fork(ferry_executor *executor) {
     if (executor->kind == FERRY__STRAND ||
-        ferry__forked(atomic_load_explicit(&executor->generation, memory_order_relaxed)))
+        ferry__forked(atomic_load_explicit(&executor->generation, memory_order_acquire)))
         ferry__executor_check_fork_slow(executor);
 }
 int ferry__executor_check(const ferry_executor_options *options);

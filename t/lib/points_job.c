@@ -1,12 +1,13 @@
 /* Jobs at moments that no luck is needed to hit: submitted while their scope is being cancelled;
- * and on their way home, to the loop that they were submitted from, while that ends; and given up,
- * using what that loop had. */
+ * and on their way home, to the loop that they were submitted from, while that ends; given up,
+ * using what that loop had; and submitted by two threads of a forked child at once. */
 #include "config.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 
+#include "child.h"
 #include "parked.h"
 #include "points.h"
 #include "pools.h"
@@ -288,6 +289,56 @@ static void given_up_and_its_loop_is_gone(void **state) {
     gate_destroy(&d.gate);
 }
 
+/* ---- In the child of a fork ------------------------------------------------------------------ */
+
+static int64_t stands(void *arg) {
+    gate_wait(arg);
+    return 5;
+}
+
+static void *submits_too(void *arg) {
+    MUST(ferry_await(ferry_submit(arg, nothing, NULL)) == 0);
+    return NULL;
+}
+
+/* One has found the executor to be the parent's, and goes on when the other has jobs there. */
+static void use_in_two_threads(ferry_executor *pool) {
+    gate g = GATE_INIT;
+    struct point_stop stop;
+    point_stop(&stop, "executor_anew");
+    pthread_t thread = start_thread(submits_too, pool);
+    point_wait(&stop);
+    ferry_future *standing = ferry_submit(pool, stands, &g);
+    gate_wait_arrivals(&g, 1);
+    ferry_future *queued = ferry_submit(pool, nothing, NULL);
+    point_go(&stop);
+    gate_open(&g);
+    MUST(ferry_await(queued) == 0);
+    MUST(ferry_await(standing) == 5);
+    pthread_join(thread, NULL);
+    MUST(ferry_executor_stop(pool, FERRY_FOREVER) == 0);
+}
+
+static void two_use_the_parents_executor_first(void **state) {
+    (void)state;
+    if (FERRY__TSAN)
+        SKIP("ThreadSanitizer allows no threads in such a child");
+    ferry_executor *pool = make_pool(1, NULL);
+    assert_int_equal(ferry_await(ferry_submit(pool, nothing, NULL)), 0);
+    int status = -1;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(20);
+        use_in_two_threads(pool);
+        end_child(true);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(child_was_good(status));
+    end_pool(pool);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a job that is submitted while its scope is being cancelled sees that",
@@ -307,6 +358,8 @@ int main(void) {
              a_loop_is_freed_after_a_job_came_home_late),
         CASE("a job that was given up uses its loop's executor, and the loop is gone",
              given_up_and_its_loop_is_gone),
+        CASE("EXE-15 two threads of a child are the first to use an executor of the parent's",
+             two_use_the_parents_executor_first),
     };
     return SUPPORT_RUN(tests);
 }
