@@ -51,8 +51,12 @@ static void thread_ended(void *record) {
     struct ferry__thread *t = record;
     self = t; /* what is torn down below may ask who runs */
     ferry__ctx_end(&t->ctx);
-    while (t->loop) /* it may outlive its thread, whose record is somebody else's then */
-        ferry__loop_unbind(t->loop);
+    /* A loop may outlive its thread, whose record is somebody else's then. */
+    for (ferry_loop *loop; (loop = t->loop) != NULL;) {
+        struct ferry__thread *its = t;
+        t->loop = loop->bound_next;
+        atomic_compare_exchange_strong(&loop->thread, &its, NULL);
+    }
     ferry__cache_end(&t->cache);
     self = NULL;
     ferry__lock(&spare_lock);
