@@ -367,7 +367,8 @@ struct ferry__thread {
     _Atomic int polling;        /* atomic: sleeping in poll(), to be woken by the bell */
     struct ferry__ctx ctx;
     struct ferry__ctx *current; /* own: the task, job or thread that runs now */
-    ferry_loop *loop;           /* own: the loop bound to this thread last, or NULL */
+    ferry_loop *_Atomic loop;   /* under ferry__bound_lock, or read by its thread: the loop bound
+                                 * to it last, or NULL */
     struct ferry__worker *worker; /* own: of a pool; NULL */
     pthread_t pthread;          /* fixed, as long as it lives */
     ferry_loop *client;         /* own: of a pool's thread: the loop that it works for; a reference.

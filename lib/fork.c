@@ -16,7 +16,8 @@ _Atomic uint32_t ferry__generation = 1;
 
 static unsigned *const locks[] = {&ferry__signal_lock, &ferry__service_lock, &ferry__error_lock,
                                   &ferry__log_lock, &ferry__scope_lock,
-                                  &ferry__record_lock, &ferry__report_lock, &ferry__anew_lock};
+                                  &ferry__record_lock, &ferry__report_lock, &ferry__anew_lock,
+                                  &ferry__bound_lock};
 enum { N_LOCKS = sizeof locks / sizeof locks[0] };
 
 static void before(void) {

@@ -6,6 +6,7 @@
 /* Process-wide inner locks. They are taken before a fork and given back after it on both sides,
  * so that the child never finds one held by a thread that it doesn't have. */
 extern unsigned ferry__anew_lock;
+extern unsigned ferry__bound_lock;
 extern unsigned ferry__error_lock;
 extern unsigned ferry__log_lock;
 extern unsigned ferry__record_lock;

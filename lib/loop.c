@@ -34,6 +34,7 @@
 #include <event2/event_struct.h>
 
 #include "executor.h"
+#include "fork.h"
 #include "overflow.h"
 #include "service.h"
 #include "signal_wait.h"
@@ -105,23 +106,50 @@ bool ferry__loop_here(const ferry_loop *loop) {
     return ferry__loop_is_on(loop, ferry__thread_known());
 }
 
+/* Guards each thread's list of the loops that are bound to it. A program may dispatch its base on
+ * another thread than before, or free the loop there: that thread changes the list of the one
+ * before, which may have loops of its own by now. */
+unsigned ferry__bound_lock;
+
 void ferry__loop_bind(ferry_loop *loop) {
     struct ferry__thread *thread = ferry__thread_self();
+    ferry__lock(&ferry__bound_lock);
     atomic_store_explicit(&loop->thread, thread, memory_order_release);
-    loop->bound_next = thread->loop;
-    thread->loop = loop;
+    loop->bound_next = atomic_load_explicit(&thread->loop, memory_order_relaxed);
+    atomic_store_explicit(&thread->loop, loop, memory_order_relaxed);
+    ferry__unlock(&ferry__bound_lock);
+}
+
+/* Under the lock. */
+static void take_off_list(struct ferry__thread *thread, ferry_loop *loop) {
+    ferry_loop *at = atomic_load_explicit(&thread->loop, memory_order_relaxed);
+    if (at == loop) {
+        atomic_store_explicit(&thread->loop, loop->bound_next, memory_order_relaxed);
+        return;
+    }
+    while (at && at->bound_next != loop)
+        at = at->bound_next;
+    if (at)
+        at->bound_next = loop->bound_next;
 }
 
 void ferry__loop_unbind(ferry_loop *loop) {
+    ferry__lock(&ferry__bound_lock);
     struct ferry__thread *thread = atomic_load(&loop->thread);
-    if (!thread)
-        return;
-    ferry_loop **at = &thread->loop;
-    while (*at && *at != loop)
-        at = &(*at)->bound_next;
-    if (*at)
-        *at = loop->bound_next;
+    if (thread)
+        take_off_list(thread, loop);
     atomic_store_explicit(&loop->thread, NULL, memory_order_release);
+    ferry__unlock(&ferry__bound_lock);
+}
+
+void ferry__loops_unbind(struct ferry__thread *thread) {
+    ferry__lock(&ferry__bound_lock);
+    for (ferry_loop *loop; (loop = thread->loop) != NULL;) {
+        struct ferry__thread *its = thread;
+        thread->loop = loop->bound_next;
+        atomic_compare_exchange_strong(&loop->thread, &its, NULL);
+    }
+    ferry__unlock(&ferry__bound_lock);
 }
 
 ferry_loop *ferry_loop_current(void) {
@@ -644,6 +672,16 @@ static int64_t turn_until_done(ferry_loop *loop, struct ferry__task *task, bool 
     }
 }
 
+/* The calling thread, whose record that is, runs or turns one of its loops. */
+static bool stands_inside(struct ferry__thread *thread) {
+    bool inside = false;
+    ferry__lock(&ferry__bound_lock);
+    for (const ferry_loop *bound = thread->loop; bound && !inside; bound = bound->bound_next)
+        inside = bound->own_run || bound->turning;
+    ferry__unlock(&ferry__bound_lock);
+    return inside;
+}
+
 /* Takes an own loop that nobody runs for the calling thread. */
 static int64_t take_loop(ferry_loop *loop, struct ferry__thread *thread) {
     struct ferry__ctx *ctx = thread->current;
@@ -653,9 +691,8 @@ static int64_t take_loop(ferry_loop *loop, struct ferry__thread *thread) {
         return ferry__error_say(ctx, FERRY_EFORKED, &ferry__say_parents_loop);
     if (ctx->kind != FERRY__THREAD)
         return ferry__error_say(ctx, -EDEADLK, &say_inside);
-    for (const ferry_loop *bound = thread->loop; bound; bound = bound->bound_next)
-        if (bound->own_run || bound->turning)
-            return ferry__error_say(ctx, -EDEADLK, &say_inside);
+    if (stands_inside(thread))
+        return ferry__error_say(ctx, -EDEADLK, &say_inside);
     if (!loop->own_base)
         return ferry__error_say(ctx, -EINVAL, &say_attached);
     if (atomic_load(&loop->state) == FERRY__LOOP_DOWN)

@@ -97,7 +97,7 @@ struct ferry_loop {
     struct event *keep_event;
     bool kept;
     _Atomic(struct ferry__thread *) thread; /* whose loop it is; written by that thread */
-    ferry_loop *bound_next;     /* own: other loops of the same thread */
+    ferry_loop *bound_next;     /* under ferry__bound_lock: other loops of the same thread */
     _Atomic int state;          /* enum ferry__loop_state; written by the loop thread */
     bool turning;               /* inside a turn */
     bool own_run;               /* inside ferry_loop_run() */
@@ -214,7 +214,9 @@ static inline bool ferry__loop_is_on(const ferry_loop *loop, const struct ferry_
 }
 bool ferry__loop_here(const ferry_loop *loop);   /* the calling thread is the loop's */
 static inline ferry_loop *ferry__loop_of(const struct ferry__ctx *ctx) {
-    return ctx->kind == FERRY__THREAD ? ctx->thread->loop : ctx->loop;
+    return ctx->kind == FERRY__THREAD
+               ? atomic_load_explicit(&ctx->thread->loop, memory_order_relaxed)
+               : ctx->loop;
 }
 void ferry__loop_arm_turn(ferry_loop *loop);
 /* Loop thread: something is ready. Inside a turn, or a run, it will be seen. */
@@ -230,7 +232,8 @@ void ferry__loop_ended(ferry_loop *loop);        /* loop thread: a task or callb
 /* any thread: what is outstanding on it has changed */
 void ferry__loop_expect(ferry_loop *loop);
 void ferry__loop_bind(ferry_loop *loop);         /* the calling thread's from now on */
-void ferry__loop_unbind(ferry_loop *loop);
+void ferry__loop_unbind(ferry_loop *loop);       /* any thread */
+void ferry__loops_unbind(struct ferry__thread *thread); /* all of a thread that ends */
 /* Loop thread: to the end of the ready line. Its state is the caller's to set. */
 static inline void ferry__loop_push(ferry_loop *loop, struct ferry__task *task) {
     task->ready_next = NULL;

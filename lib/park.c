@@ -51,12 +51,7 @@ static void thread_ended(void *record) {
     struct ferry__thread *t = record;
     self = t; /* what is torn down below may ask who runs */
     ferry__ctx_end(&t->ctx);
-    /* A loop may outlive its thread, whose record is somebody else's then. */
-    for (ferry_loop *loop; (loop = t->loop) != NULL;) {
-        struct ferry__thread *its = t;
-        t->loop = loop->bound_next;
-        atomic_compare_exchange_strong(&loop->thread, &its, NULL);
-    }
+    ferry__loops_unbind(t); /* one may outlive its thread, whose record is somebody else's then */
     ferry__cache_end(&t->cache);
     self = NULL;
     ferry__lock(&spare_lock);
@@ -129,13 +124,15 @@ void ferry__thread_forked(void) {
     ferry__bell_fini(&self->bell);
     /* The parent's loops aren't this thread's any more, unless it stands inside of one, which it
      * still has to leave. */
-    ferry_loop **at = &self->loop;
-    while (*at) {
-        if ((*at)->turning || (*at)->own_run)
-            at = &(*at)->bound_next;
-        else
-            *at = (*at)->bound_next;
+    ferry_loop *kept = NULL, **end = &kept;
+    for (ferry_loop *loop = self->loop; loop; loop = loop->bound_next) {
+        if (loop->turning || loop->own_run) {
+            *end = loop;
+            end = &loop->bound_next;
+        }
     }
+    *end = NULL;
+    self->loop = kept;
 }
 
 void ferry__thread_kick(struct ferry__thread *t) {

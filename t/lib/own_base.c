@@ -358,6 +358,51 @@ static void its_thread_ends_first(void **state) {
     event_base_free(s.base);
 }
 
+struct handed_on {
+    struct event_base *base;
+    ferry_loop *loop;
+    gate begun;
+    atomic_bool over;
+};
+
+static void *takes_it_over(void *arg) {
+    struct handed_on *h = arg;
+    int n = 0;
+    gate_wait(&h->begun);
+    ferry_detach(ferry_spawn_on(h->loop, counts, &n));
+    while (n == 0) /* handed in from outside: dispatch alone wouldn't see it */
+        event_base_loop(h->base, EVLOOP_NONBLOCK | EVLOOP_NO_EXIT_ON_EMPTY);
+    CHECK(ferry__loop_here(h->loop));
+    CHECK_INT(ferry_loop_free(h->loop), 0);
+    atomic_store(&h->over, true);
+    return NULL;
+}
+
+/* The one before has loops of its own meanwhile. */
+static void another_thread_goes_on_with_it(void **state) {
+    (void)state;
+    int before = 0;
+    struct handed_on h = {.base = event_base_new(), .begun = GATE_INIT};
+    h.loop = ferry_loop_attach(h.base);
+    ferry_detach(ferry_spawn_on(h.loop, counts, &before));
+    event_base_dispatch(h.base);
+    assert_int_equal(before, 1);
+    pthread_t other = start_thread(takes_it_over, &h);
+    gate_wait_arrivals(&h.begun, 1);
+    gate_open(&h.begun);
+    for (bool over = false; !over;) {
+        int n = 0;
+        over = atomic_load(&h.over);
+        ferry_loop *own = ferry_loop_new();
+        assert_int_equal(ferry_loop_run(own, counts, &n), 1);
+        assert_int_equal(ferry_loop_free(own), 0);
+    }
+    pthread_join(other, NULL);
+    assert_null(ferry__thread_self()->loop);
+    event_base_free(h.base);
+    gate_destroy(&h.begun);
+}
+
 int main(void) {
     static const struct CMUnitTest tests[] = {
         CASE("a base with any of libevent's flags", with_any_flags),
@@ -368,6 +413,7 @@ int main(void) {
         CASE("two loops on one base", two_on_one),
         CASE("a base that is freed before its loop", freed_too_early),
         CASE("a loop whose thread has ended isn't the next thread's", its_thread_ends_first),
+        CASE("a loop that another thread goes on with", another_thread_goes_on_with_it),
         /* the last: it keeps its thread */
         CASE("a base that is freed with a task on it", freed_with_a_task),
     };
