@@ -259,6 +259,20 @@ static int64_t look_at_the_gate(void *thing, void *arg) {
     return look(thing, arg);
 }
 
+/* One that was cancelled while its resource was made stands where it is about to leave; the resource
+ * is idle since. */
+static pthread_t start_leaver(struct taker *t, gate *making, struct point_stop *leaving) {
+    pthread_t thread = start_in_thread(take, t);
+    gate_wait_arrivals(making, 1);
+    point_stop_thread(leaving, "park_over", thread);
+    ferry_scope_cancel(&t->scope);
+    point_wait(leaving);
+    gate_open(making);
+    while (pool_stats(t->pool).idle == 0)
+        sched_yield();
+    return thread;
+}
+
 /* The one who was cancelled has the slot of somebody else in its hand. */
 static void left_and_asked_for_again(void **state) {
     (void)state;
@@ -271,16 +285,8 @@ static void left_and_asked_for_again(void **state) {
                                                       .check = look_at_the_gate,
                                                       .check_after_ms = FERRY_POOL_CHECK_ALWAYS});
     struct taker first = {.pool = pool}, second = {.pool = pool};
-    pthread_t one = start_in_thread(take, &first);
-    gate_wait_arrivals(&making, 1);
-    struct point_stop leaving;
-    point_stop_thread(&leaving, "park_over", one);
-    ferry_scope_cancel(&first.scope);
-    point_wait(&leaving);
-    gate_open(&making);
-    while (pool_stats(pool).idle == 0)
-        sched_yield();
-    struct point_stop submitted;
+    struct point_stop leaving, submitted;
+    pthread_t one = start_leaver(&first, &making, &leaving);
     point_stop(&submitted, "pool_submitted");
     pthread_t two = start_in_thread(take, &second);
     point_wait(&submitted);
@@ -309,15 +315,8 @@ static void left_while_it_is_asked_for_again(void **state) {
             (ferry_pool_options){
                 .executor = executor, .check = look, .check_after_ms = FERRY_POOL_CHECK_ALWAYS});
         struct taker first = {.pool = pool}, second = {.pool = pool};
-        pthread_t one = start_in_thread(take, &first);
-        gate_wait_arrivals(&making, 1);
         struct point_stop leaving, taken;
-        point_stop_thread(&leaving, "park_over", one);
-        ferry_scope_cancel(&first.scope);
-        point_wait(&leaving);
-        gate_open(&making);
-        while (pool_stats(pool).idle == 0)
-            sched_yield();
+        pthread_t one = start_leaver(&first, &making, &leaving);
         point_stop(&taken, "pool_taken");
         pthread_t two = start_in_thread(take, &second);
         point_wait(&taken);
