@@ -2,8 +2,9 @@
  * function in rbp, its argument in rbx and the stack pointer at the top of the stack, a multiple
  * of 16. There is no caller: the unwind data says so, and debuggers and backtrace() end here.
  *
- * The entry function is jumped to, with a return address of its own making: it never returns, and the processor would keep
- * the return of a call in mind, and be wrong about every return of whoever is switched to next. */
+ * The entry function is jumped to, with a return address of its own making: it never returns, and
+ * the processor would keep the return of a call in mind, and be wrong about every return of whoever
+ * is switched to next. */
 
     .text
     .globl ferry__context_start

@@ -5,9 +5,9 @@
  * The list is guarded by its lock. A handle is on it from its making to its end; being on it at
  * the end of the process means that somebody still holds a reference that he can't use any more.
  * Other threads may run on then, and come to the end of a handle: so each is taken off the list,
- * with what there is to say about it, before that is said without the lock. What is read of it under
- * the lock is its state and its name; a name that it gets when it is on the list already is given to
- * it under the lock, too.
+ * with what there is to say about it, before that is said without the lock. What is read of it
+ * under the lock is its state and its name; a name that it gets when it is on the list already is
+ * given to it under the lock, too.
  * Without FERRY_DEBUG nothing is kept, and the cost is one comparison a handle. */
 #include "config.h"
 

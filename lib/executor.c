@@ -35,7 +35,7 @@ struct ferry__detail ferry__say_no_thread =
                          "pool has none that could come to it: look at "
                          "the limits of processes, threads and memory");
 
-/* ---- Life ------------------------------------------------------------------------------------------------ */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 int ferry__executor_check(const ferry_executor_options *options) {
     if (!options)
@@ -157,7 +157,7 @@ FERRY__NOINLINE void ferry__executor_check_fork_slow(ferry_executor *executor) {
     ferry__unlock(&ferry__anew_lock);
 }
 
-/* ---- The default ones ------------------------------------------------------------------------------------ */
+/* ---- The default ones ------------------------------------------------------------------------ */
 
 static _Atomic(ferry_executor *) process_executor;
 
@@ -200,7 +200,7 @@ void ferry__executor_dismiss(ferry_executor *executor) {
     ferry__pool_idle_out(executor);
 }
 
-/* ---- Locks and door --------------------------------------------------------------------------------------- */
+/* ---- Locks and door -------------------------------------------------------------------------- */
 
 static bool has_door(const ferry_executor *executor) {
     return executor->kind == FERRY__POOL;
@@ -247,7 +247,7 @@ void ferry__executor_unlock(ferry_executor *executor) {
     ferry__unlock(&executor->lock);
 }
 
-/* ---- The line, under the lock ---------------------------------------------------------------------------- */
+/* ---- The line, under the lock ---------------------------------------------------------------- */
 
 void ferry__line_push(ferry_executor *executor, struct ferry__work *work) {
     work->next = NULL;
@@ -279,7 +279,8 @@ bool ferry__executor_has_place(const ferry_executor *executor) {
 }
 
 void ferry__executor_admit(ferry_executor *executor, struct ferry__after *after) {
-    for (struct ferry__waiter *w; (w = executor->wait_first) && ferry__executor_has_place(executor);) {
+    for (struct ferry__waiter *w;
+         (w = executor->wait_first) && ferry__executor_has_place(executor);) {
         ferry__line_remove(&executor->wait_first, &executor->wait_last, w);
         if (ferry__claim(w)) {
             ferry__wakes_add(&after->wakes, w);
@@ -354,7 +355,7 @@ void ferry__executor_do(ferry_executor *executor, struct ferry__after *after) {
     ferry__wake_all(&after->wakes);
 }
 
-/* ---- Closing, stopping, freeing -------------------------------------------------------------------------- */
+/* ---- Closing, stopping, freeing -------------------------------------------------------------- */
 
 /* A job that is queued or runs, with a reference of the caller's; NULL: there is none that
  * wasn't told. */

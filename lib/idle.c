@@ -33,7 +33,7 @@ void ferry__threads_forked(void) {
     atomic_store(&sleeping_threads, 0);
 }
 
-/* ---- The list, under the lock ------------------------------------------------------------------------- */
+/* ---- The list, under the lock ---------------------------------------------------------------- */
 
 void ferry__idle_add(struct ferry__threads *pool, struct ferry__worker *w) {
     w->above = NULL;
@@ -64,7 +64,7 @@ void ferry__idle_remove(struct ferry__threads *pool, struct ferry__worker *w) {
     }
 }
 
-/* ---- Waiting -------------------------------------------------------------------------------------------- */
+/* ---- Waiting --------------------------------------------------------------------------------- */
 
 /* True: it was called. */
 static bool take_call(struct ferry__worker *w) {

@@ -1,7 +1,7 @@
 /* Jobs: one blocking call each, and how it is told to stop.
  *
- *     WAITING -> QUEUED -> TAKEN     under the executor's lock; whoever takes it, a thread or a cancel, decides
- *                                    whether fn ever runs
+ *     WAITING -> QUEUED -> TAKEN     under the executor's lock; whoever takes it, a thread or a
+ *                                    cancel, decides whether fn ever runs
  *
  * A running job is told by its flag (request), a kick of its thread, the signal that it asked for,
  * and its interrupt hook. Between the cancel and the end of fn stands `runner`: 0, the thread that
@@ -52,7 +52,7 @@ static struct ferry__job *job_of(struct ferry__item *item) {
     return ferry__container(item, struct ferry__job, future.item);
 }
 
-/* ---- Life ----------------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 /* False: it was given up before. */
 static bool still_counted(struct ferry__job *job) {
@@ -166,7 +166,7 @@ static void home_run(ferry_loop *loop, struct ferry__item *item) {
         ferry__prefetch_to_write(&job_of(next)->work);
     if (still_counted(job))
         ferry__loop_count_here(loop, -1); /* it is awake, and sees for itself */
-    ferry__future_tell_home(&job->future, loop); /* a turn holds a reference on the loop of its own */
+    ferry__future_tell_home(&job->future, loop); /* a turn holds the loop itself */
 }
 
 static void home_drop(struct ferry__item *item) {
@@ -234,7 +234,7 @@ void ferry__job_finish(struct ferry__job *job, struct ferry__job_end end) {
     ferry__future_unref(&job->future);
 }
 
-/* ---- Running -------------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 /* Lets the job's signal through; true when it was blocked before. */
 static bool admit_signal(const struct ferry__job *job) {
@@ -334,7 +334,7 @@ struct ferry__job_end ferry__job_run(struct ferry__job *job, struct ferry__threa
     return end;
 }
 
-/* ---- Telling it to stop --------------------------------------------------------------------------------- */
+/* ---- Telling it to stop ---------------------------------------------------------------------- */
 
 int ferry__job_request(const ferry_future *f) {
     return atomic_load(&((const struct ferry__job *)f)->work.request);

@@ -3,11 +3,13 @@
  * One turn takes items out of the inbox, fires timers and runs ready tasks, in slices, until
  * nothing is left or the turn's budget is used up; then libevent looks at the file descriptors.
  * Three events of libevent stand behind that:
- *   wake_event   the inbox's fd. Added always, and internal to the base: it doesn't keep the base from ending
- *   tick_event   a timer: the next deadline, or at once when a turn ended with work left. It goes through
- *                libevent's timers so that file descriptors are looked at before the next turn
- *   keep_event   the inbox's fd once more, not internal: added while tasks or callbacks are outstanding, it keeps
- *                the base from ending, and costs nothing in a pass
+ *   wake_event   the inbox's fd. Added always, and internal to the base: it doesn't keep the base
+ *                from ending
+ *   tick_event   a timer: the next deadline, or at once when a turn ended with work left. It goes
+ *                through libevent's timers so that file descriptors are looked at before the next
+ *                turn
+ *   keep_event   the inbox's fd once more, not internal: added while tasks or callbacks are
+ *                outstanding, it keeps the base from ending, and costs nothing in a pass
  *
  * Two ways to turn. An attached loop turns inside the callbacks of the wake and the tick event. In
  * ferry_loop_run() these callbacks do nothing but return, and the turn is made between two passes
@@ -34,7 +36,6 @@
 #include <event2/event_struct.h>
 
 #include "executor.h"
-#include "fork.h"
 #include "overflow.h"
 #include "service.h"
 #include "signal_wait.h"
@@ -45,7 +46,8 @@
 #define ITEMS_A_SLICE 256
 #define STEPS_A_TURN 2048
 #define NS_A_TURN (2 * FERRY__MS)
-#define NS_LINGERING (FERRY__MS / 10) /* a turn that has waited for jobs ends so much later, at the latest */
+/* A turn that has waited for jobs ends so much later, at the latest. */
+#define NS_LINGERING (FERRY__MS / 10)
 /* When only other threads could go on, whether there are any is looked at after so long, then
  * after twice that, ... */
 #define FIRST_LOOK_MS 10
@@ -71,7 +73,7 @@ struct ferry__detail ferry__say_parents_loop = FERRY__STATIC_DETAIL(
 static struct ferry__detail say_deadlock = FERRY__STATIC_DETAIL(
     "every task waits for another one: nothing was left that could wake any of them");
 
-/* ---- Whose it is -------------------------------------------------------------------------------------- */
+/* ---- Whose it is ----------------------------------------------------------------------------- */
 
 void ferry__loop_ref(ferry_loop *loop) {
     atomic_fetch_add_explicit(&loop->refs, 1, memory_order_relaxed);
@@ -106,52 +108,6 @@ bool ferry__loop_here(const ferry_loop *loop) {
     return ferry__loop_is_on(loop, ferry__thread_known());
 }
 
-/* Guards each thread's list of the loops that are bound to it. A program may dispatch its base on
- * another thread than before, or free the loop there: that thread changes the list of the one
- * before, which may have loops of its own by now. */
-unsigned ferry__bound_lock;
-
-void ferry__loop_bind(ferry_loop *loop) {
-    struct ferry__thread *thread = ferry__thread_self();
-    ferry__lock(&ferry__bound_lock);
-    atomic_store_explicit(&loop->thread, thread, memory_order_release);
-    loop->bound_next = atomic_load_explicit(&thread->loop, memory_order_relaxed);
-    atomic_store_explicit(&thread->loop, loop, memory_order_relaxed);
-    ferry__unlock(&ferry__bound_lock);
-}
-
-/* Under the lock. */
-static void take_off_list(struct ferry__thread *thread, ferry_loop *loop) {
-    ferry_loop *at = atomic_load_explicit(&thread->loop, memory_order_relaxed);
-    if (at == loop) {
-        atomic_store_explicit(&thread->loop, loop->bound_next, memory_order_relaxed);
-        return;
-    }
-    while (at && at->bound_next != loop)
-        at = at->bound_next;
-    if (at)
-        at->bound_next = loop->bound_next;
-}
-
-void ferry__loop_unbind(ferry_loop *loop) {
-    ferry__lock(&ferry__bound_lock);
-    struct ferry__thread *thread = atomic_load(&loop->thread);
-    if (thread)
-        take_off_list(thread, loop);
-    atomic_store_explicit(&loop->thread, NULL, memory_order_release);
-    ferry__unlock(&ferry__bound_lock);
-}
-
-void ferry__loops_unbind(struct ferry__thread *thread) {
-    ferry__lock(&ferry__bound_lock);
-    for (ferry_loop *loop; (loop = thread->loop) != NULL;) {
-        struct ferry__thread *its = thread;
-        thread->loop = loop->bound_next;
-        atomic_compare_exchange_strong(&loop->thread, &its, NULL);
-    }
-    ferry__unlock(&ferry__bound_lock);
-}
-
 ferry_loop *ferry_loop_current(void) {
     struct ferry__ctx *ctx = ferry__ctx_self();
     return ctx ? ferry__loop_of(ctx) : NULL;
@@ -161,7 +117,7 @@ struct event_base *ferry_loop_base(ferry_loop *loop) {
     return loop ? loop->base : NULL;
 }
 
-/* ---- Keeping the base busy, and waking it --------------------------------------------------------------- */
+/* ---- Keeping the base busy, and waking it ---------------------------------------------------- */
 
 /* The program has freed its base before the loop on it: that took the wake event out, which
  * nobody else does. */
@@ -235,7 +191,7 @@ static void arm(ferry_loop *loop, int64_t at) {
         us = 0;
     struct timeval tv = {.tv_sec = (time_t)(us / 1000000), .tv_usec = (suseconds_t)(us % 1000000)};
     if (event_add(loop->tick_event, &tv) < 0)
-        event_active(loop->tick_event, EV_TIMEOUT, 1); /* no memory for a timer: look again at once */
+        event_active(loop->tick_event, EV_TIMEOUT, 1); /* no memory for a timer: at once */
     loop->tick_at = at;
 }
 
@@ -254,7 +210,7 @@ void ferry__loop_ended(ferry_loop *loop) {
     }
 }
 
-/* ---- Turning -------------------------------------------------------------------------------------------- */
+/* ---- Turning --------------------------------------------------------------------------------- */
 
 static void fire_timers(ferry_loop *loop) {
     struct ferry__timer *timer;
@@ -357,7 +313,7 @@ static void turn_from_base(ferry_loop *loop) {
         event_base_loopbreak(loop->base);
     if (loop->own_run || loop->turning || !loop->base)
         return;
-    if (!ferry__loop_here(loop)) { /* the program dispatches on another thread than it attached on */
+    if (!ferry__loop_here(loop)) { /* the program dispatches elsewhere than it attached */
         ferry__loop_unbind(loop);
         ferry__loop_bind(loop);
     }
@@ -403,7 +359,7 @@ static const struct ferry__stack *running_stack(const char **name) {
     return task->stack;
 }
 
-/* ---- Making one ----------------------------------------------------------------------------------------- */
+/* ---- Making one ------------------------------------------------------------------------------ */
 
 static void free_events(ferry_loop *loop, bool gone) {
     struct event **events[] = {&loop->wake_event, &loop->tick_event, &loop->keep_event};
@@ -512,7 +468,7 @@ ferry_loop *ferry_loop_attach(struct event_base *base) {
     ferry_loop *loop = loop_new(base);
     if (loop) {
         ferry__loop_bind(loop);
-        arm(loop, 0); /* the base waits for a first turn: other threads may hand work in before it is dispatched */
+        arm(loop, 0); /* a first turn: other threads may hand work in before it is dispatched */
     }
     return loop;
 }
@@ -590,7 +546,7 @@ void ferry__loop_leave_behind(ferry_loop *loop) {
     close_inbox(loop); /* the tasks' stacks are part of it */
 }
 
-/* ---- Running -------------------------------------------------------------------------------------------- */
+/* ---- Running --------------------------------------------------------------------------------- */
 
 /* Threads of this process, ours that are idle not counted. 0: unknown. */
 static long threads_awake(void) {
@@ -651,7 +607,7 @@ static int64_t turn_until_done(ferry_loop *loop, struct ferry__task *task, bool 
         if (wait && !loop->probing && depends_on_threads(loop)) {
             if (!worked && dead_end(loop)) {
                 if (reported && loop->patience && !atomic_load(&loop->unshielded)) {
-                    ferry__loop_hurry(loop); /* a shutdown that would wait for ever for what sits in shields */
+                    ferry__loop_hurry(loop); /* or it would wait for ever for what is shielded */
                     continue;
                 }
                 if (reported)
@@ -672,16 +628,6 @@ static int64_t turn_until_done(ferry_loop *loop, struct ferry__task *task, bool 
     }
 }
 
-/* The calling thread, whose record that is, runs or turns one of its loops. */
-static bool stands_inside(struct ferry__thread *thread) {
-    bool inside = false;
-    ferry__lock(&ferry__bound_lock);
-    for (const ferry_loop *bound = thread->loop; bound && !inside; bound = bound->bound_next)
-        inside = bound->own_run || bound->turning;
-    ferry__unlock(&ferry__bound_lock);
-    return inside;
-}
-
 /* Takes an own loop that nobody runs for the calling thread. */
 static int64_t take_loop(ferry_loop *loop, struct ferry__thread *thread) {
     struct ferry__ctx *ctx = thread->current;
@@ -691,7 +637,7 @@ static int64_t take_loop(ferry_loop *loop, struct ferry__thread *thread) {
         return ferry__error_say(ctx, FERRY_EFORKED, &ferry__say_parents_loop);
     if (ctx->kind != FERRY__THREAD)
         return ferry__error_say(ctx, -EDEADLK, &say_inside);
-    if (stands_inside(thread))
+    if (ferry__inside_a_loop(thread))
         return ferry__error_say(ctx, -EDEADLK, &say_inside);
     if (!loop->own_base)
         return ferry__error_say(ctx, -EINVAL, &say_attached);
@@ -751,7 +697,8 @@ int64_t ferry__loop_serve(ferry_loop *loop, struct ferry__task *task, bool hurry
         ferry__error_say(thread->current, rc, &say_deadlock);
     if (task)
         ferry__future_unref(&task->future);
-    if (loop->main_task && ferry__future_done(&loop->main_task->future)) { /* of a run that was stopped */
+    /* Of a run that was stopped. */
+    if (loop->main_task && ferry__future_done(&loop->main_task->future)) {
         ferry__future_unref(&loop->main_task->future);
         loop->main_task = NULL;
     }

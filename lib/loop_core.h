@@ -231,9 +231,17 @@ bool ferry__loop_accept(ferry_loop *loop, struct ferry__item *item);
 void ferry__loop_ended(ferry_loop *loop);        /* loop thread: a task or callback is no more */
 /* any thread: what is outstanding on it has changed */
 void ferry__loop_expect(ferry_loop *loop);
+
+/* bound.c */
 void ferry__loop_bind(ferry_loop *loop);         /* the calling thread's from now on */
 void ferry__loop_unbind(ferry_loop *loop);       /* any thread */
 void ferry__loops_unbind(struct ferry__thread *thread); /* all of a thread that ends */
+/* In the child of a fork: the parent's loops aren't this thread's any more, unless it stands inside
+ * of one, which it still has to leave. */
+void ferry__loops_forked(struct ferry__thread *thread);
+/* The calling thread, whose record that is, runs or turns one of its loops. */
+bool ferry__inside_a_loop(struct ferry__thread *thread);
+
 /* Loop thread: to the end of the ready line. Its state is the caller's to set. */
 static inline void ferry__loop_push(ferry_loop *loop, struct ferry__task *task) {
     task->ready_next = NULL;

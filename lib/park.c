@@ -122,17 +122,7 @@ void ferry__thread_forked(void) {
     if (!self)
         return;
     ferry__bell_fini(&self->bell);
-    /* The parent's loops aren't this thread's any more, unless it stands inside of one, which it
-     * still has to leave. */
-    ferry_loop *kept = NULL, **end = &kept;
-    for (ferry_loop *loop = self->loop; loop; loop = loop->bound_next) {
-        if (loop->turning || loop->own_run) {
-            *end = loop;
-            end = &loop->bound_next;
-        }
-    }
-    *end = NULL;
-    self->loop = kept;
+    ferry__loops_forked(self);
 }
 
 void ferry__thread_kick(struct ferry__thread *t) {

@@ -236,7 +236,8 @@ static size_t class_size(unsigned which) {
 
 /* How many may stay warm whatever comes. */
 static unsigned always_warm(size_t size) {
-    return WARM_BYTES / size < FERRY__STACK_WARM ? (unsigned)(WARM_BYTES / size) : FERRY__STACK_WARM;
+    size_t most = WARM_BYTES / size;
+    return most < FERRY__STACK_WARM ? (unsigned)most : FERRY__STACK_WARM;
 }
 
 /* What a finished stack keeps, averaged over the last few that were looked at. */

@@ -430,7 +430,7 @@ void ferry__task_destroy(struct ferry__task *task) {
     if (task->ctx.root.cell)
         ferry__cell_leave(task->ctx.root.cell, here ? &thread->cache : NULL);
     ferry__values_unref(task->ctx.values); /* NULL once it has run */
-    ferry__detail_unref(task->ctx.detail); /* of what was called after its end: arg_free, the log hook */
+    ferry__detail_unref(task->ctx.detail); /* of what was called after its end: arg_free, a hook */
     ferry__record_put_on(thread, task, sizeof *task);
     if (here)
         ferry__loop_unref_here(loop);

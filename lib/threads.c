@@ -10,7 +10,7 @@
  * burst of submits costs one wake-up, and no job waits while a thread that may run it is idle or
  * may be made:
  *
- *     line not empty  =>  somebody searches, or all threads are busy and there are as many as may be
+ *     line not empty  =>  somebody searches, or all threads are busy and no more may be made
  *
  * holds whenever the lock is free. A busy thread looks at the line, and at the door, before it goes
  * idle, under the same lock.
@@ -84,7 +84,7 @@
 #define IDLE_MS 10000
 #define STACK_SIZE ((size_t)1024 * 1024)
 #define SHORT_NS 4000      /* a job that is shorter is over before another thread is awake */
-#define HEELS_NS 1000      /* away from the door, at least, where such jobs come one after the other */
+#define HEELS_NS 1000      /* away from the door, at least, where such jobs come in numbers */
 
 int ferry_executor_new(ferry_executor **out, const ferry_executor_options *options) {
     *out = NULL;
@@ -141,7 +141,7 @@ void ferry__pool_forked(ferry_executor *executor) {
     pool->has_left = false;
 }
 
-/* ---- Who is called, under the lock ---------------------------------------------------------------------- */
+/* ---- Who is called, under the lock ----------------------------------------------------------- */
 
 static size_t limit(const struct ferry__threads *pool) {
     return pool->threads_max + pool->blocked +
@@ -306,7 +306,7 @@ void ferry__pool_idle_out(ferry_executor *executor) {
     ferry__pool_join(executor);
 }
 
-/* ---- Working -------------------------------------------------------------------------------------------- */
+/* ---- Working --------------------------------------------------------------------------------- */
 
 enum step { BUSY, IDLE, LEAVE };
 

@@ -47,7 +47,8 @@ FERRY_API int64_t ferry_run_with(ferry_fn fn, void *arg, const ferry_run_options
 FERRY_API ferry_loop *ferry_loop_new(void);
 
 /* A loop on the program's own base, which the program goes on dispatching itself; it must
- * outlive the loop. Call it on the thread that dispatches. The base needs no evthread locks.
+ * outlive the loop. Call it on the thread that dispatches; if another one does later, never both at
+ * once, the loop is that one's from its first turn there on. The base needs no evthread locks.
  * Ferry keeps the base busy (so that event_base_dispatch() doesn't return) as long as tasks or
  * callbacks are outstanding. A program that dispatches again and again, each time until nothing
  * is outstanding: what other threads hand in between two dispatches doesn't keep the next one

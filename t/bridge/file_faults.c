@@ -28,7 +28,8 @@ static atomic_bool armed;
 static _Atomic(enum kind) failing;
 static atomic_long left; /* calls until the one that fails */
 static atomic_bool struck;
-static ferry_future *_Atomic to_cancel; /* by the n-th call, instead of failing; changed while not armed */
+/* by the n-th call, instead of failing; changed while not armed */
+static ferry_future *_Atomic to_cancel;
 
 static void (*_Atomic always)(void); /* called at each call; changed while not armed */
 

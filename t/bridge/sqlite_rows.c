@@ -26,7 +26,8 @@ static int64_t reads_many(void *arg) {
     (void)arg;
     ferry_sqlite *db = open_db("a.db");
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        bool one_by_one = shapes[i].batch_rows == 1 || shapes[i].batch_bytes == 1; /* it takes time */
+        /* It takes time. */
+        bool one_by_one = shapes[i].batch_rows == 1 || shapes[i].batch_bytes == 1;
         ferry_sqlite_rows *rows =
             ferry_sqlite_query(db, FERRY_SQLITE_READ, one_by_one ? UP_TO(2000) : UP_TO(10000),
                                FERRY_SQLITE_NO_VALUES, &shapes[i]);

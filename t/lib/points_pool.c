@@ -259,8 +259,8 @@ static int64_t look_at_the_gate(void *thing, void *arg) {
     return look(thing, arg);
 }
 
-/* One that was cancelled while its resource was made stands where it is about to leave; the resource
- * is idle since. */
+/* One that was cancelled while its resource was made stands where it is about to leave; the
+ * resource is idle since. */
 static pthread_t start_leaver(struct taker *t, gate *making, struct point_stop *leaving) {
     pthread_t thread = start_in_thread(take, t);
     gate_wait_arrivals(making, 1);
