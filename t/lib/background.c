@@ -567,7 +567,8 @@ static void no_memory(void **state) {
     for (int on = 0; on < 2; on++) {
         bool hit = true;
         for (int n = 0; hit; n++) {
-            accepted = seen = 0;
+            accepted = 0;
+            atomic_store(&seen, 0);
             oom_after(n, on == 1);
             int64_t rc = run(starts_two, NULL, LONG);
             hit = oom_hit();
