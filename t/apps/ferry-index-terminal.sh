@@ -1,19 +1,23 @@
 # The progress line of ferry-index on a terminal: it fits, it isn't drawn too often, and it goes away.
 . "$srcdir/t/support/tap.sh"
+on_terminal=$(cd "$top_builddir" && pwd)/t/support/on-terminal
 . "$(cd "$srcdir" && pwd)/t/apps/index-support.sh"
 
-script -qec true /dev/null </dev/null >/dev/null 2>&1 || skip_all 'script is missing, or there is no terminal'
+[ -x "$on_terminal" ] || skip_all 't/support/on-terminal was not built (make check builds it)'
+"$on_terminal" 80 /bin/sh -c 'exec test -t 1' || skip_all 'there is no terminal'
 
+terminal=xterm
 mkdir tree
 truncate -s 800M tree/big
 echo small >tree/small
 
-# on_terminal WIDTH ARGS...: what the terminal got is in ./screen, without the last line's newline
+# on_terminal WIDTH ARGS...: what the terminal got is in ./screen, the lines as they were drawn in ./lines
 on_terminal() {
     width=$1
     shift
     began=$(date +%s%N)
-    TERM=xterm script -qec "stty cols $width rows 24; exec '$ferry_index' $*" /dev/null </dev/null >screen 2>&1
+    status=0
+    TERM=$terminal "$on_terminal" "$width" "$ferry_index" "$@" >screen 2>&1 || status=$?
     ended=$(date +%s%N)
     tr '\r' '\n' <screen | sed 's/'"$(printf '\033')"'\[K//g' >lines
     cat lines >&2
@@ -36,12 +40,15 @@ on_terminal 12 tree
 ok 'and into a very narrow one' [ "$(awk '{ if (/[0-9] files?|%/ && length($0) > n && !/[,;:]/) n = length($0) } END { print n + 0 }' lines)" -lt 12 ]
 rm catalog.db
 on_terminal 80 --quiet tree
-ok '--quiet draws nothing' [ ! -s screen ]
+ok '--quiet draws nothing' eval '[ "$status" -eq 0 ] && [ ! -s screen ]'
 rm catalog.db
 on_terminal 80 --json tree
 ok 'with --json the line goes to standard error' drawn
-TERM=dumb script -qec "$ferry_index --verify tree" /dev/null </dev/null >screen 2>&1
-ok 'a dumb terminal gets no control sequences' eval '! grep -q "$(printf "\033")" screen'
+terminal=dumb
+on_terminal 80 --verify tree
+ok 'a dumb terminal gets no control sequences' \
+    eval 'grep -q "the same: 3" screen && ! grep -q "$(printf "\033")" screen'
+terminal=xterm
 on_terminal 80 --verify tree
 ok '--verify shows it, too' drawn
 
