@@ -154,9 +154,13 @@ if [ -w /dev/full ]; then
     index tree
     ok 'for --duplicates' full --duplicates
 fi
-closed() {
-    { "$ferry_index" "$@" 2>err; echo $? >code; } | true
-    [ "$(cat code)" -eq 3 ] && warns 'cannot write to standard output: Broken pipe'
+mkfifo unread
+closed() { # 4 is a pipe whose reader is gone before the program starts
+    exec 3<>unread 4>unread 3<&-
+    status=0
+    "$ferry_index" "$@" >&4 2>err || status=$?
+    exec 4>&-
+    [ "$status" -eq 3 ] && warns 'cannot write to standard output: Broken pipe'
 }
 ok 'an output that nobody reads is fatal, and no silent death' closed --json tree
 
