@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,23 +105,34 @@ static void nothing_is_kept_without_it(void **state) {
     assert_string_equal(heard, "");
 }
 
+static pthread_t taker;
+static gate at_it = GATE_INIT;
+static atomic_bool is_over;
+
 static void *makes_and_takes(void *arg) {
     const ferry_job_options named = {.name = "taken"};
     ferry_executor *here;
     CHECK_INT(ferry_inline_new(&here), 0);
-    for (int i = 0;; i++) {
+    for (int i = 0; !atomic_load(&is_over); i++) {
         CHECK_INT(ferry_await(ferry_submit_with(here, nothing, NULL, &named)), 0);
         if (i == 10)
             gate_open(arg);
     }
+    ferry_executor_free(here);
     return NULL;
 }
 
+/* After those of the library, which have no priority. */
+static void __attribute__((destructor(101))) end_taker(void) {
+    atomic_store(&is_over, true);
+    if (taker)
+        pthread_join(taker, NULL);
+}
+
 static int64_t leaves_a_thread_at_it(void *arg) {
-    static gate at_it = GATE_INIT;
     (void)arg;
     lost = ferry_submit_with(NULL, nothing, NULL, &(ferry_job_options){.name = "forgotten"});
-    start_thread(makes_and_takes, &at_it);
+    taker = start_thread(makes_and_takes, &at_it);
     gate_wait(&at_it);
     return ferry_wait(lost);
 }
