@@ -54,7 +54,16 @@ ok 'what was complete is in the catalogue' same \
 ok 'what was not is not' same "$(sqlite3 stop.db "SELECT count(*) FROM files WHERE path = 'long/endless'")" 0
 ok 'the catalogue is whole' same "$(sqlite3 stop.db 'PRAGMA integrity_check')" ok
 ok 'SIGTERM: exit 143' interrupt TERM 143
-ok 'SIGHUP: exit 129' interrupt HUP 129
+# Started with SIGHUP ignored, as by nohup, the shell cannot give it back.
+sh -c 'kill -HUP $$' || ok 'SIGHUP: exit 129' interrupt HUP 129
+rm -f stop.db*
+(trap '' HUP; exec "$ferry_index" -j 2 -o stop.db long >out 2>err) &
+running=$!
+wait_for eval 'sqlite3 stop.db "SELECT state FROM runs" | grep -q running'
+kill -HUP "$running"
+kill -INT "$running"
+finish
+ok 'a SIGHUP that is ignored, as by nohup, stays so' eval '[ $status -eq 130 ] && warns "stopped by Ctrl-C"'
 ok 'without a summary, when it was told to be quiet' eval 'start -o stop.db --quiet long &&
     wait_for eval "sqlite3 stop.db \"SELECT state FROM runs\" | grep -q running" && kill -INT $running && finish &&
     [ $status -eq 130 ] && [ ! -s out ]'
