@@ -516,6 +516,9 @@ static int run_child(const char *name, char *said, size_t size) {
     assert_true(pid >= 0);
     if (pid == 0) {
         dup2(fds[1], STDERR_FILENO);
+        /* A shell ignores SIGINT for what it starts with "&". */
+        signal(SIGINT, SIG_DFL);
+        signal(SIGTERM, SIG_DFL);
         exec_anew(name, NULL);
         _exit(127);
     }
