@@ -323,6 +323,20 @@ static bool at_heels(const struct ferry__threads *pool) {
            !ferry__one_processor(pool) && !pool->base.closed;
 }
 
+/* A rest ends a streak, unless it is sure to be a short one: more is coming, or, with one
+ * processor, a loop has its turn now. There it must have been several jobs since the last rest:
+ * whoever has but one in flight waits for it, and naps would only make timers go off. Under the
+ * lock. */
+static void pause_streak(struct ferry__threads *pool, struct ferry__worker *w) {
+    bool one_processor = ferry__one_processor(pool);
+    bool one_job = w->streak - w->rested < 2;
+    if (one_processor && one_job && pool->brisk > 0)
+        pool->brisk--;
+    if (one_processor ? one_job : !at_heels(pool))
+        w->streak = 0;
+    w->rested = w->streak;
+}
+
 /* Nothing to do, under the lock. */
 static enum step rest(struct ferry__threads *pool, struct ferry__worker *w) {
     if (pool->base.closed || surplus(pool)) {
@@ -330,8 +344,7 @@ static enum step rest(struct ferry__threads *pool, struct ferry__worker *w) {
         return LEAVE;
     }
     ferry__idle_add(pool, w);
-    if (!ferry__one_processor(pool) && !at_heels(pool))
-        w->streak = 0;
+    pause_streak(pool, w);
     if (ferry__spin_pays(&pool->spin)) {
         w->spin = pool->spin;
         if (at_heels(pool) && w->spin.pause < HEELS_NS)

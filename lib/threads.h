@@ -20,7 +20,8 @@ struct ferry__worker {
                                          * ever been in it */
     int64_t streak_began;               /* clock: when it had run the first job of the last few
                                          * without a rest */
-    unsigned streak;                    /* jobs since; these four under the lock */
+    unsigned streak;                    /* jobs since; these five under the lock */
+    unsigned rested;                    /* the streak, when it rested last */
     struct ferry__spin spin;            /* own: what the pool had learned when it became the
                                          * spinner */
     bool counted;                       /* among the sleeping threads of the process; under the
