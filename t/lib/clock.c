@@ -2,8 +2,9 @@
  * back, which nothing may rest on.
  *
  * The program is linked with --wrap for clock_gettime and evutil_gettimeofday, whose answers are
- * shifted here, and for ferry__futex_wait, since the kernel's clock isn't. libevent's own
- * timers, which are relative, go by the true clock. */
+ * shifted here, and for ferry__futex_wait, since the kernel's clock isn't, with ferry__lock_slow,
+ * whose own calls of that can't be wrapped: a nap of it would last for days. libevent's own timers,
+ * which are relative, go by the true clock. */
 #include "config.h"
 
 #include <errno.h>
@@ -32,6 +33,7 @@ int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
 int __wrap_evutil_gettimeofday(struct timeval *tv, void *zone);
 void __real_ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline);
 void __wrap_ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline);
+void __wrap_ferry__lock_slow(unsigned *lock);
 
 static _Atomic int64_t ahead_ms; /* of CLOCK_MONOTONIC */
 static _Atomic int days_back;    /* of the time of day: one more each time that it is asked for */
@@ -58,6 +60,11 @@ void __wrap_ferry__futex_wait(uint32_t *word, uint32_t seen, int64_t deadline) {
     if (deadline != FERRY__NEVER)
         deadline = deadline > ahead ? deadline - ahead : 0;
     __real_ferry__futex_wait(word, seen, deadline);
+}
+
+void __wrap_ferry__lock_slow(unsigned *lock) {
+    while (__atomic_exchange_n(lock, 2, __ATOMIC_ACQUIRE) != 0)
+        sched_yield();
 }
 
 static void jump(int64_t ms) {
