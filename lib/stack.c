@@ -245,7 +245,7 @@ static unsigned always_warm(size_t size) {
     return most < FERRY__STACK_WARM ? (unsigned)most : FERRY__STACK_WARM;
 }
 
-/* A page that was never used is one of zeros, which the kernel shows without giving memory for it. */
+/* A page that was never used is one of zeros: the kernel shows it without giving memory for it. */
 static __attribute__((no_sanitize("address", "thread"))) bool was_used(const char *at) {
     const volatile uintptr_t *word = (const volatile uintptr_t *)(const void *)at;
     size_t words = page() / sizeof *word;

@@ -328,11 +328,13 @@ static bool at_heels(const struct ferry__threads *pool) {
  * whoever has but one in flight waits for it, and naps would only make timers go off. Under the
  * lock. */
 static void pause_streak(struct ferry__threads *pool, struct ferry__worker *w) {
-    bool one_processor = ferry__one_processor(pool);
-    bool one_job = w->streak - w->rested < 2;
-    if (one_processor && one_job && pool->brisk > 0)
-        pool->brisk--;
-    if (one_processor ? one_job : !at_heels(pool))
+    bool ends = !at_heels(pool);
+    if (ferry__one_processor(pool)) {
+        ends = w->streak - w->rested < 2;
+        if (ends && pool->brisk > 0)
+            pool->brisk--;
+    }
+    if (ends)
         w->streak = 0;
     w->rested = w->streak;
 }
@@ -404,10 +406,12 @@ static enum step look_locked(struct ferry__threads *pool, struct ferry__worker *
         ferry__at_work(&pool->turns, *work);
         executor->stats.running++;
     } else {
-        const struct ferry__work *ahead = (*work)->ahead;
+        const struct ferry__work *soon = (*work)->ahead;
         ferry__executor_began(executor, ferry__executor_take(executor, *work));
-        if (ahead || executor->first)
-            prefetch(ahead ? ahead : executor->first);
+        if (!soon)
+            soon = executor->first;
+        if (soon)
+            prefetch(soon);
         keep_pace(pool, w);
         if (executor->wait_first) {
             ferry__lock(&executor->in_lock);
