@@ -25,26 +25,6 @@
 
 #define HOUR 3600000
 
-/* Ends the child by exec: what the parent's other threads held is unreachable here, and a leak
- * checker would say so. */
-static void end_well(void) {
-    execlp("true", "true", (char *)NULL);
-    _exit(2);
-}
-
-static pid_t fork_with_alarm(void) {
-    fflush(stdout);
-    pid_t pid = fork();
-    if (pid == 0)
-        alarm(20);
-    return pid;
-}
-
-static bool ended_well(pid_t pid) {
-    int status = -1;
-    return CHECK(pid > 0) && CHECK_INT(waitpid(pid, &status, 0), pid) && CHECK_INT(status, 0);
-}
-
 static const ferry_run_options no_threads = {.no_signals = true, .no_overflow_handler = true};
 
 static int64_t sleeps_a_little(void *arg) {

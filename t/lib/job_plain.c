@@ -555,13 +555,10 @@ static void forked(void **state) {
         SKIP("ThreadSanitizer allows no threads in such a child");
     assert_int_equal(ferry_run(one_job, NULL), 0);
     assert_int_equal(kept(), 1);
-    fflush(stdout);
-    pid_t child = fork();
+    pid_t child = fork_with_alarm();
     assert_true(child >= 0);
-    if (child == 0) {
-        alarm(20);
+    if (child == 0)
         end_child(ferry_run(in_the_child, NULL) == 0);
-    }
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(child_was_good(status));

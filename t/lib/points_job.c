@@ -326,10 +326,8 @@ static void two_use_the_parents_executor_first(void **state) {
     ferry_executor *pool = make_pool(1, NULL);
     assert_int_equal(ferry_await(ferry_submit(pool, nothing, NULL)), 0);
     int status = -1;
-    fflush(stdout);
-    pid_t child = fork();
+    pid_t child = fork_with_alarm();
     if (child == 0) {
-        alarm(20);
         use_in_two_threads(pool);
         end_child(true);
     }

@@ -53,11 +53,9 @@ static void seen_before_the_kick(void **state) {
 }
 
 static void close_in_child(ferry_scope *scope, pid_t *child) {
-    fflush(stdout);
-    *child = fork();
+    *child = fork_with_alarm();
     if (*child != 0)
         return;
-    alarm(20);
     MUST(ferry_scope_cancelled(scope));
     MUST(ferry_checkpoint() == -ECANCELED);
     MUST(ferry_scope_close(scope, -ECANCELED) == 0);

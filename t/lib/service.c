@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "core.h"
 #include "oom.h"
 #include "pools.h"
@@ -388,12 +389,9 @@ static void exit_now(void *arg) {
 /* How a child ends that does `fn`; it has no other threads when it begins. */
 static int status_of(void (*fn)(void)) {
     int status = -1;
-    fflush(stdout);
-    pid_t pid = fork();
-    if (pid == 0) {
-        alarm(20);
+    pid_t pid = fork_with_alarm();
+    if (pid == 0)
         fn();
-    }
     assert_true(pid > 0);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status));

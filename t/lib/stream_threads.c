@@ -266,10 +266,8 @@ static void after_a_fork(void **state) {
     ferry_stream *stream = ferry_stream_submit(NULL, send_numbers, &n, &plain);
     ferry_stream *unbegun = ferry_stream_submit(NULL, send_numbers, &fresh, &plain);
     assert_int_equal(next_number(stream), 1);
-    fflush(stdout);
-    pid_t pid = fork();
+    pid_t pid = fork_with_alarm();
     if (pid == 0) {
-        alarm(20);
         ferry_stream_stop(stream);
         end_child(next_number(stream) == FERRY_EFORKED && next_number(unbegun) == FERRY_EFORKED &&
                   ferry_stream_start(unbegun) == FERRY_EFORKED &&

@@ -12,6 +12,15 @@
 
 #include "support.h"
 
+/* A child that hangs ends after a while. */
+static inline pid_t fork_with_alarm(void) {
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid == 0)
+        alarm(20);
+    return pid;
+}
+
 /* In a child, like CHECK: says what isn't so, and ends it. */
 #define MUST(claim) \
     do { \
@@ -28,6 +37,18 @@ static inline void end_child(bool good) {
         kill(getpid(), SIGKILL);
     }
     _exit(1);
+}
+
+/* Ends the child by exec: what the parent's other threads held is unreachable there, and a leak
+ * checker would say so. */
+static inline void end_well(void) {
+    execlp("true", "true", (char *)NULL);
+    _exit(2);
+}
+
+static inline bool ended_well(pid_t pid) {
+    int status = -1;
+    return CHECK(pid > 0) && CHECK_INT(waitpid(pid, &status, 0), pid) && CHECK_INT(status, 0);
 }
 
 /* `status` is from waitpid(). */
